@@ -1,0 +1,3 @@
+"""avbench: a benchmark of audio-video tokenizers."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,20 @@
+"""The one exception that users see as a message instead of a traceback."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AvbenchError(Exception):
+    """Something the user can mend. The message says what, where and what next; the CLI prints it and exits 1."""
+
+
+class UsageError(AvbenchError):
+    """A wrong name or argument on the command line (exit 2)."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """`unknown tokenizer "avtk"; did you mean "avtok"?` plus the command that lists what there is."""
+    known = sorted(known)
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
+    return UsageError(f'unknown {kind} "{name}"; {hint}  (avbench list {kind}s)')

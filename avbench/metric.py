@@ -1,0 +1,64 @@
+"""What a metric is: it turns each clip into a row, its value is a function of the rows, and its interval resamples the rows.
+
+A per-clip metric (PSNR) gives one number a clip and its value is their mean. A distribution metric (FVD) gives the
+features of reference and reconstruction as the row and computes the distance in the end.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avbench.types import ClipBatch, Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricInfo:
+    """Name, direction and protocol of a metric. Rows whose protocols differ are never ranked together."""
+
+    name: str
+    unit: str
+    higher_is_better: bool | None  # None: neither, a fact (bits/s)
+    needs: frozenset[str]  # of {"video", "audio"}: what reference and reconstruction must have
+    protocol: str  # backbone, weights' sha256, resize, padding, caps: everything that changes the number
+    min_clips: int = 1  # fewer and the value is n/a
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricOptions:
+    """What a metric's constructor gets, if it takes an argument.
+
+    cache: folder for features of the reference clips, unique to split checksum and protocol; None: keep nothing.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    cache: Path | None = None
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A metric plugin. Raise `MetricUnavailable` in the constructor where weights or an extra are missing."""
+
+    info: MetricInfo
+
+    def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
+        """Rows of these clips: (B,) float for a per-clip metric, (B, ...) for features. NaN in a (B,) row: no value for this clip."""
+        ...
+
+    def compute(self, rows: np.ndarray) -> float:
+        """The metric's value over rows (N, ...), as `update` gave them, in the order of the split."""
+        ...
+
+
+class MetricUnavailable(Exception):
+    """The metric cannot run here; the text says why and gives the command that mends it. Shown as "n/a"."""
+
+
+class PerClipMetric:
+    """Base of metrics whose value is the mean of one number a clip (clips without a value, NaN, left out)."""
+
+    def compute(self, rows: np.ndarray) -> float:
+        return float(np.nanmean(rows)) if np.isfinite(rows).any() else float("nan")

@@ -1,0 +1,160 @@
+"""Names -> tokenizers, metrics and splits, through entry points. One broken plugin is reported by name and harms no other."""
+
+import hashlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from avbench.errors import AvbenchError, UsageError, unknown_name
+from avbench.metric import Metric, MetricOptions
+from avbench.tokenizer import Tokenizer, TokenizerOptions
+
+GROUPS = {"tokenizer": "avbench.tokenizers", "metric": "avbench.metrics", "split": "avbench.splits"}
+# Offered by name, not part of a run that names no metrics: slower or near-duplicate variants of a default one.
+OPTIONAL_METRICS = frozenset({"lpips_vgg", "si_sdr_zero_mean"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """A registered name and the distribution that it came with."""
+
+    name: str
+    distribution: str
+    entry_point: EntryPoint
+
+    def load(self) -> Any:
+        """The object behind the entry point. Raises AvbenchError that names the distribution."""
+        try:
+            return self.entry_point.load()
+        except Exception as error:
+            where = f"{self.entry_point.value} of distribution {self.distribution}"
+            raise AvbenchError(f'plugin "{self.name}" ({where}) cannot be imported: {type(error).__name__}: {error}') from error
+
+
+def plugins(kind: str) -> dict[str, Plugin]:
+    """Every registered name of a kind ("tokenizer", "metric", "split"). avbench's own names cannot be taken over by a plugin."""
+    found: dict[str, Plugin] = {}
+    for entry in entry_points(group=GROUPS[kind]):
+        distribution = entry.dist.name if entry.dist else "unknown"
+        if entry.name in found and distribution != "avbench":
+            continue
+        found[entry.name] = Plugin(name=entry.name, distribution=distribution, entry_point=entry)
+    return dict(sorted(found.items()))
+
+
+def load_tokenizer(
+    name: str, *, checkpoint: Path | str | None = None, device: torch.device | str = "cpu", seed: int = 0
+) -> Tokenizer:
+    """The tokenizer called `name`: a registered one ("h264"), with variants ("h264@20k"), "A+B", or "path/to/file.py:Class".
+
+    Raises UsageError for an unknown name, AvbenchError where its plugin or checkpoint cannot be loaded.
+    """
+    path = Path(checkpoint) if checkpoint is not None else None
+    if path is not None and not path.exists():
+        raise AvbenchError(f"checkpoint {path} does not exist; give a file or folder as it was published")
+    if ".py:" in name:
+        return _construct(name, _class_from_file(name), TokenizerOptions(checkpoint=path, device=torch.device(device), seed=seed))
+    if "+" in name:
+        return _composite(name, path, device, seed)
+    base, variants = parse_variants(name)
+    known = plugins("tokenizer")
+    if base not in known:
+        raise unknown_name("tokenizer", base, known)
+    options = TokenizerOptions(variants=variants, checkpoint=path, device=torch.device(device), seed=seed)
+    return _construct(f"{name} of distribution {known[base].distribution}", known[base].load(), options)
+
+
+def parse_variants(name: str) -> tuple[str, tuple[str, ...]]:
+    """`h264@20k-opus@6k` -> ("h264-opus", ("20k", "6k")): a variant follows "@" and ends at "-", "@" or the end."""
+    return re.sub(r"@[^@\-+]*", "", name), tuple(re.findall(r"@([^@\-+]*)", name))
+
+
+def load_metric(name: str, options: MetricOptions) -> Metric:
+    """The metric called `name` ("fad-aisfx" and "fad_aisfx" are the same). Raises MetricUnavailable where it cannot run here."""
+    known = plugins("metric")
+    name = name.replace("-", "_")
+    if name not in known:
+        raise unknown_name("metric", name, known)
+    factory = known[name].load()
+    metric = factory(options) if _takes_argument(factory) else factory()
+    if not isinstance(metric, Metric):
+        raise AvbenchError(f'metric "{name}" of distribution {known[name].distribution} lacks info, update or compute')
+    return metric
+
+
+def default_metrics() -> tuple[str, ...]:
+    """The metrics of a run that names none, plugins' included."""
+    return tuple(name for name in plugins("metric") if name not in OPTIONAL_METRICS)
+
+
+def source_hash(item: object) -> str:
+    """First 12 hex digits of the sha256 of the file that defines `item`'s class: part of a plugin's revision."""
+    file = inspect.getsourcefile(item if inspect.isclass(item) else type(item))
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else "unknown"
+
+
+def _composite(name: str, checkpoint: Path | None, device: torch.device | str, seed: int) -> Tokenizer:
+    from avbench.tokenizers.composite import Composite
+
+    if checkpoint is not None:
+        raise UsageError(f"--checkpoint is for one tokenizer; {name} is a composite")
+    parts = [load_tokenizer(part, device=device, seed=seed) for part in name.split("+")]
+    if len(parts) != 2:
+        raise UsageError(f'"{name}" joins {len(parts)} tokenizers; a composite is one video and one audio tokenizer, "A+B"')
+    return Composite(parts[0], parts[1])
+
+
+def _construct(name: str, factory: Callable[..., Any], options: TokenizerOptions) -> Tokenizer:
+    if _takes_argument(factory):
+        arguments: tuple[TokenizerOptions, ...] = (options,)
+    elif options.variants or options.checkpoint:
+        raise UsageError(f"tokenizer {name} takes neither variants nor a checkpoint")
+    else:
+        arguments = ()
+    try:
+        tokenizer = factory(*arguments)
+    except AvbenchError:
+        raise
+    except Exception as error:
+        raise AvbenchError(f"tokenizer {name} cannot be constructed: {type(error).__name__}: {error}") from error
+    if not isinstance(tokenizer, Tokenizer):
+        raise AvbenchError(f"tokenizer {name} lacks info, encode or decode (avbench/tokenizer.py says what is needed)")
+    return tokenizer
+
+
+def _takes_argument(factory: Callable[..., Any]) -> bool:
+    return len(inspect.signature(factory).parameters) > 0
+
+
+def _class_from_file(name: str) -> Callable[..., Any]:
+    file, _, attribute = name.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"no file {path}; a tokenizer is a name (avbench list tokenizers) or path/to/file.py:Class")
+    module = _import_file(path)
+    if not hasattr(module, attribute):
+        classes = [key for key, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module.__name__]
+        raise UsageError(f"{path} has no {attribute}; it has {', '.join(classes) or 'no class'}")
+    return getattr(module, attribute)  # type: ignore[no-any-return]
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"avbench_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise AvbenchError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module

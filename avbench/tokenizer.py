@@ -1,0 +1,59 @@
+"""What a tokenizer is: the one page that a plugin author reads.
+
+    class MyTokenizer:
+        info = TokenizerInfo(name="mine", revision="1", modalities=frozenset({"video"}), ...)
+        def encode(self, batch: ClipBatch) -> Tokens: ...
+        def decode(self, tokens: Tokens) -> ClipBatch: ...
+
+Register the class (or any callable that returns a tokenizer) under the entry-point group `avbench.tokenizers`, or try it with
+`avbench run --tokenizer path/to/file.py:MyTokenizer`. `avbench check NAME` tells whether it keeps the rules below.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from avbench.types import ClipBatch, Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerInfo:
+    """Facts about a tokenizer, shown beside its row. Numbers that are not known stay None."""
+
+    name: str
+    revision: str  # changes whenever the numbers may: a weights sha256, a version, a setting
+    modalities: frozenset[str]  # of {"video", "audio"}: what it encodes and gives back
+    sample_rate: int | None = None  # Hz, what it works at inside
+    fps: float | None = None
+    resolution: int | None = None  # pixels a side
+    parameters: int = 0  # learned numbers used for encode and decode
+    trained_on: str = "nothing"
+    kind: str = "learned"  # "learned", "classical", "linear" or "control"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerOptions:
+    """What the command line hands a tokenizer's constructor, if the constructor takes an argument."""
+
+    variants: tuple[str, ...] = ()  # "h264@20k-opus@6k" -> ("20k", "6k")
+    checkpoint: Path | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int = 0
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Rules: encode and decode are deterministic, a clip's result does not depend on its batch, and decode uses nothing but `tokens`.
+
+    encode takes the split's clips as they are (video (B,T,3,H,W) in [0,1], audio (B,1,N) in [-1,1]) and resamples at its own edges.
+    decode returns every modality of `info.modalities`, at the fps, size and sample rate of the split; longer audio is trimmed,
+    shorter audio or NaN is a failed clip. `ids` and `labels` stay empty.
+    """
+
+    info: TokenizerInfo
+
+    def encode(self, batch: ClipBatch) -> Tokens: ...
+
+    def decode(self, tokens: Tokens) -> ClipBatch: ...

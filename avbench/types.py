@@ -1,0 +1,146 @@
+"""Every dataclass that crosses a module boundary. Shapes: B clips, T frames, C channels, N samples, K codebooks, L positions."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Task = Literal["reconstruct", "a2v", "v2a", "av"]
+SHORT_POLICY = "clips shorter than duration_s: last frame held, audio padded with zeros"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What a clip is. It belongs to the split; a tokenizer resamples at its own edges."""
+
+    num_frames: int = 16
+    duration_s: float = 4.096
+    resolution: int = 128
+    sample_rate: int = 24_000
+
+    @property
+    def fps(self) -> float:
+        """Frames a second: 3.90625 for 16 frames in 4.096 s."""
+        return self.num_frames / self.duration_s
+
+    @property
+    def num_samples(self) -> int:
+        """Samples a clip: 98,304 for 4.096 s at 24 kHz."""
+        return round(self.duration_s * self.sample_rate)
+
+    def __str__(self) -> str:
+        size = f"{self.num_frames}x{self.resolution}x{self.resolution}"
+        return f"{size} frames over {self.duration_s:g} s, {self.num_samples} samples at {self.sample_rate} Hz mono; {SHORT_POLICY}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipRef:
+    """A clip of a split, not yet decoded. `id` is unique in the split; `label` is None where the class is not known."""
+
+    id: str
+    label: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipFailure:
+    """A clip that could not be evaluated: becomes a row with status "failed", never a substitute."""
+
+    id: str
+    label: str | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipBatch:
+    """Decoded clips. A reference names its clips; a reconstruction may leave `ids` and `labels` empty."""
+
+    ids: tuple[str, ...] = ()
+    labels: tuple[str | None, ...] = ()
+    video: Tensor | None = None  # (B, T, 3, H, W) float32 in [0, 1]
+    audio: Tensor | None = None  # (B, C, N) float32 in [-1, 1]
+    fps: float
+    sample_rate: int
+
+    def __len__(self) -> int:
+        for part in (self.video, self.audio):
+            if part is not None:
+                return part.shape[0]
+        return len(self.ids)
+
+    def to(self, device: torch.device | str) -> "ClipBatch":
+        """The same batch on another device."""
+        return self._map(lambda x: x.to(device))
+
+    def select(self, indices: list[int]) -> "ClipBatch":
+        """The clips at `indices`, in that order."""
+        batch = self._map(lambda x: x[indices])
+        ids, labels = (tuple(part[i] for i in indices) if part else () for part in (self.ids, self.labels))
+        return ClipBatch(
+            ids=ids, labels=labels, video=batch.video, audio=batch.audio, fps=self.fps, sample_rate=self.sample_rate
+        )
+
+    def _map(self, fn) -> "ClipBatch":  # type: ignore[no-untyped-def]
+        return ClipBatch(
+            ids=self.ids,
+            labels=self.labels,
+            video=None if self.video is None else fn(self.video),
+            audio=None if self.audio is None else fn(self.audio),
+            fps=self.fps,
+            sample_rate=self.sample_rate,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """What a tokenizer makes of a batch: all that its decoder ever sees.
+
+    codes: stream name ("video", "audio" or "joint") -> int64 (B, K, L), values in [0, vocab_sizes[stream]).
+    vocab_sizes: stream name -> number of entries of its codebook.
+    duration_s: length of the encoded clips in seconds.
+    lengths: stream name -> int64 (B,), how many of the L positions are in use, for tokenizers whose clips differ in
+        length (a codec's byte stream). A stream that is absent here uses all L positions.
+    """
+
+    codes: dict[str, Tensor]
+    vocab_sizes: dict[str, int]
+    duration_s: float
+    lengths: dict[str, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return next(iter(self.codes.values())).shape[0]
+
+    def length(self, stream: str, clip: int) -> int:
+        """Positions in use in `stream` of clip number `clip`."""
+        if self.lengths is not None and stream in self.lengths:
+            return int(self.lengths[stream][clip])
+        return self.codes[stream].shape[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricValue:
+    """One cell of a table. `value` is None where it could not be computed, and `reason` then says why."""
+
+    name: str
+    value: float | None
+    ci_low: float | None = None  # bootstrap 95 % interval over clips
+    ci_high: float | None = None
+    num_clips: int = 0
+    num_failed: int = 0
+    protocol: str = ""
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """What `avbench run` was asked for. `metrics` empty: every metric that suits the task."""
+
+    tokenizer: str
+    split: str
+    task: Task = "reconstruct"
+    metrics: tuple[str, ...] = ()
+    limit: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int = 8
+    checkpoint: str | None = None
