@@ -51,9 +51,7 @@ def plugins(kind: str) -> dict[str, Plugin]:
     return dict(sorted(found.items()))
 
 
-def load_tokenizer(
-    name: str, *, checkpoint: Path | str | None = None, device: torch.device | str = "cpu", seed: int = 0
-) -> Tokenizer:
+def load_tokenizer(name: str, *, checkpoint: Path | str | None = None, device: torch.device | str = "cpu", seed: int = 0) -> Tokenizer:
     """The tokenizer called `name`: a registered one ("h264"), with variants ("h264@20k"), "A+B", or "path/to/file.py:Class".
 
     Raises UsageError for an unknown name, AvbenchError where its plugin or checkpoint cannot be loaded.
@@ -150,7 +148,8 @@ def _class_from_file(name: str) -> Callable[..., Any]:
 def _import_file(path: Path) -> ModuleType:
     name = f"avbench_plugin_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -76,9 +76,7 @@ class ClipBatch:
         """The clips at `indices`, in that order."""
         batch = self._map(lambda x: x[indices])
         ids, labels = (tuple(part[i] for i in indices) if part else () for part in (self.ids, self.labels))
-        return ClipBatch(
-            ids=ids, labels=labels, video=batch.video, audio=batch.audio, fps=self.fps, sample_rate=self.sample_rate
-        )
+        return ClipBatch(ids=ids, labels=labels, video=batch.video, audio=batch.audio, fps=self.fps, sample_rate=self.sample_rate)
 
     def _map(self, fn) -> "ClipBatch":  # type: ignore[no-untyped-def]
         return ClipBatch(
