@@ -1,6 +1,7 @@
 """Every dataclass that crosses a module boundary. Shapes: B clips, T frames, C channels, N samples, K codebooks, L positions."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -74,19 +75,15 @@ class ClipBatch:
 
     def select(self, indices: list[int]) -> "ClipBatch":
         """The clips at `indices`, in that order."""
-        batch = self._map(lambda x: x[indices])
-        ids, labels = (tuple(part[i] for i in indices) if part else () for part in (self.ids, self.labels))
-        return ClipBatch(ids=ids, labels=labels, video=batch.video, audio=batch.audio, fps=self.fps, sample_rate=self.sample_rate)
+        picked = self._map(lambda x: x[indices])
+        ids = tuple(self.ids[i] for i in indices) if self.ids else ()
+        labels = tuple(self.labels[i] for i in indices) if self.labels else ()
+        return replace(picked, ids=ids, labels=labels)
 
-    def _map(self, fn) -> "ClipBatch":  # type: ignore[no-untyped-def]
-        return ClipBatch(
-            ids=self.ids,
-            labels=self.labels,
-            video=None if self.video is None else fn(self.video),
-            audio=None if self.audio is None else fn(self.audio),
-            fps=self.fps,
-            sample_rate=self.sample_rate,
-        )
+    def _map(self, fn: Callable[[Tensor], Tensor]) -> "ClipBatch":
+        video = None if self.video is None else fn(self.video)
+        audio = None if self.audio is None else fn(self.audio)
+        return replace(self, video=video, audio=audio)
 
 
 @dataclass(frozen=True, kw_only=True)
