@@ -1,0 +1,195 @@
+"""Reading runs/<run_id>/result.json. The file may come from anybody: what does not fit is an unreadable run with a reason, never a crash."""
+
+import json
+import math
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avbench.errors import AvbenchError
+from avbench.types import MetricValue
+
+MAX_BYTES = 8 * 2**20  # a real result.json is about 20 kB
+MAX_VALUES = 500
+MAX_TEXT = 2_000  # characters of a protocol or reason
+MAX_NAME = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A finished run, as result.json tells it. Texts are free of control characters and bounded in length."""
+
+    run_id: str
+    folder: Path
+    tokenizer: str
+    revision: str
+    kind: str  # "learned", "classical", "linear", "control", or whatever a plugin says
+    trained_on: str
+    checkpoint: str | None
+    task: str
+    split: str
+    checksum: str
+    split_note: str
+    protocol: str
+    num_clips: int
+    num_ok: int
+    num_failed: int
+    finished: str  # ISO time
+    values: Mapping[str, MetricValue]  # metrics and costs by name, in the file's order
+    directions: Mapping[str, bool | None]  # "higher_is_better" of values that state it (plugins')
+    units: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """A run folder whose result cannot be used, and why."""
+
+    run_id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What lies in a runs folder, in an order that does not depend on the file system."""
+
+    results: tuple[RunResult, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+    unfinished: tuple[str, ...] = ()
+
+
+def collect(runs_dir: Path | str) -> Results:
+    """Every finished run of runs_dir/<run_id>/ and of runs_dir/reference/<run_id>/. A runs_dir that is not there has none."""
+    root = Path(runs_dir)
+    folders = [path for parent in (root, root / "reference") if parent.is_dir() for path in parent.iterdir()]
+    results, unreadable, unfinished = [], [], []
+    for folder in sorted(folders):
+        if (folder / "result.json").exists():
+            try:
+                results.append(read_result(folder))
+            except AvbenchError as error:
+                unreadable.append(Unreadable(run_id=clean(folder.name, MAX_NAME), reason=str(error)))
+        elif (folder / "manifest.json").exists() or (folder / "clips.jsonl").exists():
+            unfinished.append(clean(folder.name, MAX_NAME))
+    return Results(results=tuple(results), unreadable=tuple(unreadable), unfinished=tuple(unfinished))
+
+
+def read_result(folder: Path) -> RunResult:
+    """The result in a run's folder. Raises AvbenchError that says what is wrong with it."""
+    path = folder / "result.json"
+    content = _Fields(read_json(path), str(path))
+    spec, tokenizer, split = content.section("spec"), content.section("tokenizer"), content.section("split")
+    values = _values(content, "values") | _values(content, "cost")
+    checkpoint = spec.optional_text("checkpoint", MAX_TEXT)
+    return RunResult(
+        run_id=content.text("run_id", MAX_NAME),
+        folder=folder,
+        tokenizer=tokenizer.text("name", MAX_NAME),
+        revision=tokenizer.optional_text("revision", MAX_NAME) or "",
+        kind=tokenizer.optional_text("kind", MAX_NAME) or "learned",
+        trained_on=tokenizer.optional_text("trained_on", MAX_NAME) or "",
+        checkpoint=checkpoint and Path(checkpoint).name,
+        task=spec.text("task", MAX_NAME),
+        split=split.text("name", MAX_NAME),
+        checksum=split.text("checksum", MAX_NAME),
+        split_note=split.optional_text("note", MAX_TEXT) or "",
+        protocol=content.text("protocol", MAX_TEXT),
+        num_clips=content.count("num_clips"),
+        num_ok=content.count("num_ok"),
+        num_failed=content.count("num_failed"),
+        finished=content.text("finished", MAX_NAME),
+        values={name: value.metric() for name, value in values.items()},
+        directions={name: value.flag("higher_is_better") for name, value in values.items() if "higher_is_better" in value.content},
+        units={name: value.optional_text("unit", MAX_NAME) or "" for name, value in values.items()},
+    )
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON of a file of bounded size; AvbenchError for anything that is not that."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise AvbenchError(f"{path} has {path.stat().st_size} bytes; a result has at most {MAX_BYTES}")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AvbenchError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise AvbenchError(f"{path} is not valid JSON: {clean(str(error), 120)}; run the same avbench command with --fresh") from error
+
+
+def clean(text: str, limit: int) -> str:
+    """`text` on one line: control, format and surrogate characters (terminal escapes, bidi overrides) become blanks, `limit` characters kept."""
+    flat = "".join(" " if unicodedata.category(character)[0] in "CZ" else character for character in text[: 4 * limit])
+    flat = " ".join(flat.split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """A JSON object and where it stands, for messages."""
+
+    content: Any
+    where: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.content, dict):
+            raise AvbenchError(f"{self.where} is not a JSON object")
+
+    def section(self, key: str) -> "_Fields":
+        return _Fields(self._get(key), f'"{key}" of {self.where}')
+
+    def text(self, key: str, limit: int) -> str:
+        value = self._get(key)
+        if not isinstance(value, str) or not clean(value, limit):
+            raise AvbenchError(f'"{key}" of {self.where} is not a text')
+        return clean(value, limit)
+
+    def optional_text(self, key: str, limit: int) -> str | None:
+        return None if self.content.get(key) in (None, "") else self.text(key, limit)
+
+    def count(self, key: str) -> int:
+        value = self._get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+            raise AvbenchError(f'"{key}" of {self.where} is not a count')
+        return value
+
+    def number(self, key: str) -> float | None:
+        value = self.content.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise AvbenchError(f'"{key}" of {self.where} is not a number')
+        try:
+            return float(value) if math.isfinite(value) else None
+        except OverflowError as error:
+            raise AvbenchError(f'"{key}" of {self.where} is out of range') from error
+
+    def flag(self, key: str) -> bool | None:
+        value = self.content.get(key)
+        return value if isinstance(value, bool) else None
+
+    def metric(self) -> MetricValue:
+        value, reason = self.number("value"), self.optional_text("reason", MAX_TEXT)
+        return MetricValue(
+            name=self.text("name", MAX_NAME),
+            value=value,
+            ci_low=self.number("ci_low"),
+            ci_high=self.number("ci_high"),
+            num_clips=self.count("num_clips") if "num_clips" in self.content else 0,
+            num_failed=self.count("num_failed") if "num_failed" in self.content else 0,
+            protocol=self.optional_text("protocol", MAX_TEXT) or "",
+            reason=reason if value is not None or reason else "no finite value in result.json",
+        )
+
+    def _get(self, key: str) -> Any:
+        if key not in self.content:
+            raise AvbenchError(f'{self.where} lacks "{key}"')
+        return self.content[key]
+
+
+def _values(content: _Fields, key: str) -> dict[str, _Fields]:
+    items = content.content.get(key, []) if key == "cost" else content._get(key)
+    if not isinstance(items, list) or len(items) > MAX_VALUES:
+        raise AvbenchError(f'"{key}" of {content.where} is not a list of at most {MAX_VALUES} values')
+    fields = [_Fields(item, f'"{key}" of {content.where}') for item in items]
+    return {field.text("name", MAX_NAME): field for field in fields}
