@@ -73,6 +73,10 @@ class ClipBatch:
         """The same batch on another device."""
         return self._map(lambda x: x.to(device))
 
+    def copy(self) -> "ClipBatch":
+        """The same clips in memory of their own."""
+        return self._map(torch.clone)
+
     def select(self, indices: list[int]) -> "ClipBatch":
         """The clips at `indices`, in that order."""
         picked = self._map(lambda x: x[indices])

@@ -1,0 +1,221 @@
+"""One evaluation as a straight line: `evaluate(spec)` reads clips, reconstructs them, measures them and saves the result."""
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from avbench import distributed, manifest, registry, summary
+from avbench.data import splits
+from avbench.errors import AvbenchError, UsageError
+from avbench.measure import measure_batch
+from avbench.metric import Metric, MetricOptions, MetricUnavailable
+from avbench.paths import cache_root
+from avbench.reconstruct import Reconstruction
+from avbench.samples import write_sample
+from avbench.store import RunStore
+from avbench.tokenizer import Tokenizer
+from avbench.types import RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run: its folder and the content of its result.json."""
+
+    folder: Path
+    result: dict[str, Any]
+    is_main: bool = True  # False in the processes that only help (torchrun)
+
+    @property
+    def num_failed(self) -> int:
+        """Clips that could not be evaluated."""
+        return int(self.result["num_failed"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Everything a run needs, loaded. `unavailable`: metric name -> why it is n/a."""
+
+    spec: RunSpec
+    device: torch.device
+    world: distributed.World
+    tokenizer: Tokenizer
+    split: splits.Split
+    metrics: dict[str, Metric]
+    unavailable: dict[str, str]
+
+
+def evaluate(spec: RunSpec, *, runs_dir: Path = Path("runs"), fresh: bool = False, save_samples: int = 0) -> Run:
+    """Evaluate `spec`, resuming what `runs_dir` holds of it. Raises AvbenchError; a clip that fails is a row, not an error."""
+    context = load(spec)
+    store = RunStore(runs_dir / run_id(context))
+    if not context.world.is_main:
+        return _assist(context, store)
+    with store.lock():
+        if fresh:
+            store.clear()
+        store.write_json("manifest.json", describe(context))
+        store.write_clips()
+        context.world.wait()
+        _measure(context, store, _with_samples(context, store, save_samples))
+        context.world.wait()
+        store.write_clips()
+        result = summary.summarise(context, store)
+        store.write_json("result.json", result)
+        context.world.wait()
+    return Run(folder=store.folder, result=result)
+
+
+def _assist(context: Context, store: RunStore) -> Run:
+    """The part of the processes other than the first."""
+    context.world.wait()
+    _measure(context, store, range(0))
+    context.world.wait()
+    context.world.wait()
+    return Run(folder=store.folder, result=json.loads((store.folder / "result.json").read_text()), is_main=False)
+
+
+def load(spec: RunSpec) -> Context:
+    """Tokenizer, split and metrics of `spec`; whatever cannot be had is known before any compute."""
+    if spec.task != "reconstruct":
+        raise UsageError(f"task {spec.task} needs a trained generator, which this version does not have yet; use --task reconstruct")
+    _check_names(spec)
+    world = distributed.join()
+    device = distributed.pick_device(spec.device, world)
+    if not world.is_main:
+        world.wait()  # the first process prepares clips and fetches weights; the others find them
+    tokenizer = registry.load_tokenizer(spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed)
+    split = splits.load(spec.split, limit=spec.limit, progress=world.is_main)
+    if not split.clips:
+        raise AvbenchError(f"split {spec.split} has no clips. {split.note}")
+    metrics, unavailable = _load_metrics(spec, tokenizer, split, device)
+    if world.is_main:
+        world.wait()
+    return Context(
+        spec=replace(spec, device=device.type), device=device, world=world, tokenizer=tokenizer, split=split,
+        metrics=metrics, unavailable=unavailable,
+    )  # fmt: skip
+
+
+def _check_names(spec: RunSpec) -> None:
+    """Misspelt metric names are found before clips are prepared or weights fetched."""
+    known = registry.plugins("metric")
+    for name in spec.metrics:
+        if name.replace("-", "_") not in known:
+            raise registry.unknown_name("metric", name, known)
+    if spec.batch_size < 1 or (spec.limit is not None and spec.limit < 1):
+        raise UsageError("--batch-size and --limit must be at least 1")
+
+
+def _load_metrics(
+    spec: RunSpec, tokenizer: Tokenizer, split: splits.Split, device: torch.device
+) -> tuple[dict[str, Metric], dict[str, str]]:
+    cache = cache_root() / "reference-features" / split.checksum[:16]
+    metrics: dict[str, Metric] = {}
+    unavailable: dict[str, str] = {}
+    for name in spec.metrics or registry.default_metrics():
+        name = name.replace("-", "_")
+        try:
+            metric = registry.load_metric(name, MetricOptions(device=device, cache=cache))
+            missing = metric.info.needs - tokenizer.info.modalities
+            if missing:
+                raise MetricUnavailable(f"{tokenizer.info.name} has no {' and no '.join(sorted(missing))}")
+            metrics[name] = metric
+        except (MetricUnavailable, AvbenchError) as error:
+            unavailable[name] = str(error)
+        except Exception as error:  # a plugin's constructor may raise anything
+            unavailable[name] = f"cannot be constructed: {type(error).__name__}: {error}"
+    return metrics, unavailable
+
+
+def run_id(context: Context) -> str:
+    """`<tokenizer>_<split>_<hash>`: the same inputs and code give the same folder, anything else another one."""
+    facts = {
+        "spec": asdict(context.spec),
+        "revision": context.tokenizer.info.revision,
+        "checksum": context.split.checksum,
+        "protocol": str(context.split.protocol),
+        "metrics": {name: metric.info.protocol for name, metric in context.metrics.items()},
+        "unavailable": sorted(context.unavailable),
+        "code": manifest.code_version(),
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
+    names = f"{context.spec.tokenizer}_{context.spec.split}"
+    return f"{re.sub(r'[^A-Za-z0-9@+.-]+', '-', names)[-80:].strip('-.')}_{digest}"
+
+
+def describe(context: Context) -> dict[str, Any]:
+    """manifest.json: what made the numbers."""
+    info = context.tokenizer.info
+    return {
+        "spec": asdict(context.spec),
+        "tokenizer": {**asdict(info), "modalities": sorted(info.modalities)},
+        "split": summary.split_facts(context.split),
+        "metrics": {name: metric.info.protocol for name, metric in context.metrics.items()},
+        "unavailable": context.unavailable,
+        "code_version": manifest.code_version(),
+        "git_commit": manifest.git_commit(),
+        "versions": manifest.versions(),
+        "hardware": manifest.hardware(context.device),
+        "processes": context.world.size,
+        "command": f"avbench {' '.join(sys.argv[1:])}",
+    }
+
+
+def _with_samples(context: Context, store: RunStore, count: int) -> range:
+    """Clips of which samples are wanted; their folder exists when this returns."""
+    if count:
+        (store.folder / "samples").mkdir(exist_ok=True)
+    return range(min(count, len(context.split.clips)))
+
+
+def _measure(context: Context, store: RunStore, samples: range) -> None:
+    """Evaluate this process's batches that are not done yet; batches with wanted samples are passed through again."""
+    size = context.spec.batch_size
+    done = store.done()
+    count = -(-len(context.split.clips) // size)
+    shown = {clip // size for clip in samples if not _sample_path(store, context.split.clips[clip].id).exists()}
+    wanted = [k for k in context.world.mine(range(count)) if k not in done or k in shown]
+    wanted = sorted({*wanted, *shown})  # the first process makes the samples of everybody's batches
+    ids = {context.split.clips[clip].id for clip in samples}
+    for batch in _tracked(context, wanted, count):
+        clips = context.split.clips[batch.index * size : (batch.index + 1) * size]
+        result, reconstructions = measure_batch(
+            context.tokenizer, context.metrics, batch, [clip.id for clip in clips], context.device, context.spec.seed
+        )
+        if batch.index not in done:
+            store.save(result)
+        for done_clips in reconstructions:
+            _save_samples(store, done_clips, ids)
+
+
+def _sample_path(store: RunStore, clip_id: str) -> Path:
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", clip_id)[-60:].strip(".-")
+    return store.folder / "samples" / f"{name}-{hashlib.sha256(clip_id.encode()).hexdigest()[:6]}.mp4"
+
+
+def _save_samples(store: RunStore, clips: Reconstruction, ids: set[str]) -> None:
+    for index, clip_id in enumerate(clips.reference.ids):
+        if clip_id in ids:
+            write_sample(_sample_path(store, clip_id), clips.reference.select([index]), clips.recon.select([index]))
+
+
+def _tracked(context: Context, wanted: Sequence[int], count: int) -> Iterator[splits.Batch]:
+    """The wanted batches, under a progress bar; reading time is kept on the batch's way."""
+    if not wanted:
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    size = context.spec.batch_size
+    total = sum(min(size, len(context.split.clips) - k * size) for k in wanted)
+    with Progress(*columns, disable=not context.world.is_main) as progress:
+        task = progress.add_task(f"{context.spec.tokenizer} on {context.spec.split}", total=total)
+        for batch in splits.batches(context.split, size, wanted):
+            yield batch
+            progress.advance(task, len(batch.clips or ()) + len(batch.failures))

@@ -1,0 +1,172 @@
+"""runs/<run_id>/: what a run leaves on disk, written so that a kill at any moment loses at most the batch in hand.
+
+manifest.json   spec, versions, git commit, hardware, tokenizer, split, protocols
+parts/00012.npz one finished batch: its rows and features; appears whole (rename) or not at all
+clips.jsonl     one line a clip, appended as batches finish, rewritten in the split's order from the parts in the end
+features.npz    rows of the distribution metrics (FVD, FAD, ...), ok clips in the split's order
+result.json     the values, with intervals; there only when the run is complete
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from avbench.errors import AvbenchError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipRow:
+    """One line of clips.jsonl. `metrics` holds the per-clip metrics; None: no value for this clip, `errors` may say why."""
+
+    id: str
+    label: str | None
+    status: str  # "ok" or "failed"
+    reason: str | None = None
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchResult:
+    """Everything that is kept of one batch. features: metric name -> (number of ok clips, ...) float32, NaN rows where it failed."""
+
+    index: int
+    rows: tuple[ClipRow, ...]
+    features: dict[str, np.ndarray]
+    seconds: dict[str, float]  # stage -> wall time: "read", "encode", "decode", "metric psnr", ...
+    peak_memory_mb: float
+
+    @property
+    def failed(self) -> bool:
+        """True if a clip of it failed: such a batch is tried again on resume."""
+        return any(row.status == "failed" for row in self.rows)
+
+
+class RunStore:
+    """One run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.parts = folder / "parts"
+        with _disk_errors(folder):
+            self.parts.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def lock(self, on_wait: str = "another process works on this run; waiting for it") -> Iterator[None]:
+        """Exclusive use of the folder among processes of this machine; the kernel frees it when a process dies."""
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(on_wait, flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def clear(self) -> None:
+        """Forget everything (--fresh)."""
+        shutil.rmtree(self.parts)
+        for name in ("clips.jsonl", "result.json", "features.npz"):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "samples", ignore_errors=True)
+        self.parts.mkdir()
+
+    def done(self) -> set[int]:
+        """Numbers of the batches that are finished without a failed clip."""
+        return {part.index for part in self.load() if not part.failed}
+
+    def save(self, batch: BatchResult) -> None:
+        """Keep a finished batch: its part file first, then its lines at the end of clips.jsonl."""
+        header = json.dumps({key: value for key, value in asdict(batch).items() if key != "features"})
+        with _disk_errors(self.folder), replacing(self._part(batch.index), "wb") as file:
+            np.savez_compressed(file, header=np.frombuffer(header.encode(), np.uint8), **_prefixed(batch.features))
+        with _disk_errors(self.folder), (self.folder / "clips.jsonl").open("a") as lines:
+            lines.write("".join(_line(row) for row in batch.rows))
+
+    def load(self) -> Iterator[BatchResult]:
+        """The batches on disk in the split's order; a part that cannot be read counts as absent and is done again."""
+        for path in sorted(self.parts.glob("*.npz")):
+            part = _read_part(path)
+            if part is not None:
+                yield part
+
+    def write_clips(self) -> None:
+        """clips.jsonl anew, in the split's order, one line a clip."""
+        with _disk_errors(self.folder), replacing(self.folder / "clips.jsonl", "w") as file:
+            for part in self.load():
+                file.writelines(_line(row) for row in part.rows)
+
+    def write_features(self, features: dict[str, np.ndarray]) -> None:
+        """features.npz: the rows that `avbench compare` resamples."""
+        with _disk_errors(self.folder), replacing(self.folder / "features.npz", "wb") as file:
+            np.savez_compressed(file, **features)  # type: ignore[arg-type]
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """`name` (manifest.json, result.json) with `content`, at once or not at all."""
+        with _disk_errors(self.folder), replacing(self.folder / name, "w") as file:
+            json.dump(content, file, indent=1, allow_nan=False)
+            file.write("\n")
+
+    def _part(self, index: int) -> Path:
+        return self.parts / f"{index:06d}.npz"
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
+    """A file that takes `path`'s place once it is written whole and on disk."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise AvbenchError(
+                f"no space left for {folder}; what is finished stands. Free some space and run the same command again"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise AvbenchError(f"{folder} cannot be written ({error.strerror}); choose another folder with --runs-dir") from error
+        raise
+
+
+def _prefixed(features: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {f"feature {name}": rows.astype(np.float32) for name, rows in features.items()}
+
+
+def _read_part(path: Path) -> BatchResult | None:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            header = json.loads(arrays["header"].tobytes())
+            features = {name.removeprefix("feature "): arrays[name] for name in arrays.files if name != "header"}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    rows = tuple(ClipRow(**row) for row in header.pop("rows"))
+    return BatchResult(rows=rows, features=features, **header)
+
+
+def _line(row: ClipRow) -> str:
+    content = asdict(row)
+    if not row.errors:
+        del content["errors"]
+    return json.dumps(content, allow_nan=False) + "\n"
