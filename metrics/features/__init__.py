@@ -1,0 +1,1 @@
+"""Feature networks of the distribution metrics, and the cache of reference features."""

@@ -1,0 +1,65 @@
+"""Features of reference clips, kept on disk: the second run on a split computes those of the reconstructions only."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MAX_FILE_BYTES = 64 << 20
+
+
+def cached_features(cache: Path | None, key: str, ids: tuple[str, ...], extract: Callable[[list[int]], Tensor]) -> Tensor:
+    """Features (B, ...) of the clips `ids`, on the CPU: read from `cache`/`key`, or extracted and kept.
+
+    cache: a folder unique to split checksum and protocol (MetricOptions.cache); None: extract everything, keep nothing.
+    key: names the extractor, its weights' sha256 and the version of its preprocessing; it becomes a folder's name.
+    extract: gets the positions in `ids` that are missing, gives their features (len(positions), ...) in that order.
+    """
+    if cache is None or len(set(ids)) != len(ids) or not ids:
+        return extract(list(range(len(ids)))).cpu() if ids else torch.empty(0)
+    files = [_file(cache / _folder_name(key), clip_id) for clip_id in ids]
+    kept = [_read(file) for file in files]
+    missing = [position for position, features in enumerate(kept) if features is None]
+    if missing:
+        for position, features in zip(missing, extract(missing).cpu().numpy(), strict=True):
+            _write(files[position], features)
+            kept[position] = features
+    return torch.from_numpy(np.stack([features for features in kept if features is not None]))
+
+
+def _folder_name(key: str) -> str:
+    readable = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in key)
+    return f"{readable[:80]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def _file(folder: Path, clip_id: str) -> Path:
+    # Hashed: clip ids hold slashes, and may come from file names that are too long or hostile.
+    return folder / f"{hashlib.sha256(clip_id.encode()).hexdigest()[:32]}.npy"
+
+
+def _read(file: Path) -> np.ndarray | None:
+    """The kept features; None where there are none, or where the file is damaged (it is then computed and written again)."""
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            return None
+        return np.load(file, allow_pickle=False)  # type: ignore[no-any-return]
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _write(file: Path, features: np.ndarray) -> None:
+    """Whole or not at all, so that processes may share the folder and a run may be killed at any time."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            np.save(out, features)
+        os.replace(name, file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

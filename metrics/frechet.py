@@ -1,0 +1,56 @@
+"""Fréchet distance between Gaussians: what FVD and FAD are made of.
+
+    d^2 = |mean_a - mean_b|^2 + Tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2))
+
+Dowson & Landau (1982), "The Fréchet distance between multivariate normal distributions"; as FID: Heusel et al. (2017).
+Tr (cov_a cov_b)^(1/2) equals the sum of the singular values of L_a^T L_b where cov = L L^T. With L from symmetric
+eigendecomposition (or straight from centred features) no square root of a non-symmetric matrix, and so no complex
+noise, ever arises.
+"""
+
+import numpy as np
+
+DDOF = 1  # covariance / (N - 1), as in TF-GAN's and most published FVD
+
+
+def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
+    """Squared Fréchet distance between N(mean_a, cov_a) and N(mean_b, cov_b); means (D,), covariances (D, D) symmetric, float64."""
+    mean_a, mean_b = np.asarray(mean_a, np.float64), np.asarray(mean_b, np.float64)
+    factor_a, factor_b = _factor(np.asarray(cov_a, np.float64)), _factor(np.asarray(cov_b, np.float64))
+    return _distance(mean_a, factor_a, mean_b, factor_b)
+
+
+def frechet_from_features(features_a: np.ndarray, features_b: np.ndarray) -> float:
+    """Squared Fréchet distance between Gaussians fitted to features (N, D) and (M, D); covariance with ddof 1. Needs N, M >= 2.
+
+    Equals `frechet_distance` of means and covariances; for N < D it works with N x M matrices instead of D x D ones.
+    """
+    features_a, features_b = np.asarray(features_a, np.float64), np.asarray(features_b, np.float64)
+    if min(len(features_a), len(features_b)) <= DDOF:
+        raise ValueError(f"a covariance needs at least {DDOF + 1} clips, got {len(features_a)} and {len(features_b)}")
+    mean_a, mean_b = features_a.mean(axis=0), features_b.mean(axis=0)
+    return _distance(mean_a, _factor_of(features_a - mean_a), mean_b, _factor_of(features_b - mean_b))
+
+
+def _distance(mean_a: np.ndarray, factor_a: np.ndarray, mean_b: np.ndarray, factor_b: np.ndarray) -> float:
+    """Factors are (D, K) with cov = factor @ factor.T, so Tr(cov) is the sum of the factor's squares."""
+    shift = float(np.square(mean_a - mean_b).sum())
+    traces = float(np.square(factor_a).sum() + np.square(factor_b).sum())
+    return max(shift + traces - 2 * _nuclear_norm(factor_a.T @ factor_b), 0.0)  # below 0 only by rounding
+
+
+def _factor(cov: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(cov)
+    return vectors * np.sqrt(values.clip(min=0))  # negative only by rounding
+
+
+def _factor_of(centred: np.ndarray) -> np.ndarray:
+    """(D, min(N, D)) factor of the covariance of centred features (N, D)."""
+    scaled = centred / np.sqrt(len(centred) - DDOF)
+    if len(scaled) <= scaled.shape[1]:
+        return scaled.T
+    return np.linalg.qr(scaled, mode="r").T  # cov = R^T R
+
+
+def _nuclear_norm(matrix: np.ndarray) -> float:
+    return float(np.linalg.svd(matrix, compute_uv=False).sum())
