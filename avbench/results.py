@@ -1,4 +1,4 @@
-"""Reading runs/<run_id>/result.json. The file may come from anybody: what does not fit is an unreadable run with a reason, never a crash."""
+"""Reading runs/<run_id>/result.json. It may come from anybody: what does not fit makes the run unreadable, with a reason."""
 
 import json
 import math
@@ -118,7 +118,7 @@ def read_json(path: Path) -> Any:
 
 
 def clean(text: str, limit: int) -> str:
-    """`text` on one line: control, format and surrogate characters (terminal escapes, bidi overrides) become blanks, `limit` characters kept."""
+    """`text` on one line of at most `limit` characters; control and format characters (terminal escapes, bidi overrides) become blanks."""
     flat = "".join(" " if unicodedata.category(character)[0] in "CZ" else character for character in text[: 4 * limit])
     flat = " ".join(flat.split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"

@@ -11,9 +11,10 @@ equal distributions); no interval from one sample mends that, which is why N bel
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-from scipy import stats as scipy_stats
+from scipy.special import stdtr, stdtrit
 
 Compute = Callable[[np.ndarray], float]
 Interval = tuple[float | None, float | None]
@@ -68,7 +69,7 @@ def jackknife_interval(compute: Compute, rows: np.ndarray, *, num_groups: int = 
     estimate = compute(rows) if len(rows) else float("nan")
     if error is None or not np.isfinite(estimate):
         return None, None
-    half = scipy_stats.t.ppf(_tails(level)[1], groups - 1) * error
+    half = stdtrit(groups - 1, _tails(level)[1]) * error
     return float(estimate - half), float(estimate + half)
 
 
@@ -115,8 +116,8 @@ def paired_jackknife(
     observed = difference(np.arange(len(rows_a))) if len(rows_a) else float("nan")
     if error is None or not np.isfinite(observed):
         return NOTHING
-    half = float(scipy_stats.t.ppf(_tails(level)[1], groups - 1) * error)
-    p_value = float(2 * scipy_stats.t.sf(abs(observed) / error, groups - 1)) if error > 0 else float(observed == 0)
+    half = float(stdtrit(groups - 1, _tails(level)[1]) * error)
+    p_value = float(2 * stdtr(groups - 1, -abs(observed) / error)) if error > 0 else float(observed == 0)
     return PairedDifference(
         difference=float(observed),
         ci_low=float(observed - half),
@@ -155,7 +156,7 @@ def _jackknife_error(evaluate: Callable[[np.ndarray], float], num_rows: int, num
 
 def _group_slices(num_rows: int, num_groups: int) -> Iterator[slice]:
     edges = np.linspace(0, num_rows, num_groups + 1).round().astype(int)
-    return (slice(int(start), int(stop)) for start, stop in zip(edges[:-1], edges[1:], strict=True))
+    return (slice(int(start), int(stop)) for start, stop in pairwise(edges))
 
 
 def _resampled_means(values: np.ndarray, num_resamples: int, seed: int) -> np.ndarray:
