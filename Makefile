@@ -12,3 +12,23 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --progress-bar on -e '.[train,encodec,test]'
 	touch $(STAMP)
+
+# Zero-skill floor, the classical codecs and the linear control on 101 real clips; then the table. Resumes where it was stopped.
+run: install
+	$(BIN)/avbench run --tokenizer static-frame+silence --split arcade-mini
+	$(BIN)/avbench run --tokenizer h264-opus --split arcade-mini
+	$(BIN)/avbench run --tokenizer pca-vq --split arcade-mini
+	$(BIN)/avbench table --split arcade-mini
+
+test: install
+	$(BIN)/pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python benchmarks/known_answers.py
+	$(BIN)/python benchmarks/breakdown.py
+	$(BIN)/python benchmarks/memory.py

