@@ -4,12 +4,14 @@ import hashlib
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from avbench import distributed, manifest, registry, summary
@@ -185,13 +187,14 @@ def _measure(context: Context, store: RunStore, samples: range) -> None:
     wanted = [k for k in context.world.mine(range(count)) if k not in done or k in shown]
     wanted = sorted({*wanted, *shown})  # the first process makes the samples of everybody's batches
     ids = {context.split.clips[clip].id for clip in samples}
-    for batch in _tracked(context, wanted, count):
+    for batch, waited in _tracked(context, wanted):
         clips = context.split.clips[batch.index * size : (batch.index + 1) * size]
         result, reconstructions = measure_batch(
             context.tokenizer, context.metrics, batch, [clip.id for clip in clips], context.device, context.spec.seed
         )
         if batch.index not in done:
-            store.save(result)
+            seconds = {**result.seconds, "read": waited, "total": result.seconds["total"] + waited}
+            store.save(replace(result, seconds=seconds))
         for done_clips in reconstructions:
             _save_samples(store, done_clips, ids)
 
@@ -207,15 +210,16 @@ def _save_samples(store: RunStore, clips: Reconstruction, ids: set[str]) -> None
             write_sample(_sample_path(store, clip_id), clips.reference.select([index]), clips.recon.select([index]))
 
 
-def _tracked(context: Context, wanted: Sequence[int], count: int) -> Iterator[splits.Batch]:
-    """The wanted batches, under a progress bar; reading time is kept on the batch's way."""
-    if not wanted:
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+def _tracked(context: Context, wanted: Sequence[int]) -> Iterator[tuple[splits.Batch, float]]:
+    """The wanted batches, and the seconds that each was waited for, under a progress bar on stderr."""
     size = context.spec.batch_size
     total = sum(min(size, len(context.split.clips) - k * size) for k in wanted)
-    with Progress(*columns, disable=not context.world.is_main) as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not (total and context.world.is_main)) as progress:
         task = progress.add_task(f"{context.spec.tokenizer} on {context.spec.split}", total=total)
+        asked = time.perf_counter()
         for batch in splits.batches(context.split, size, wanted):
-            yield batch
-            progress.advance(task, len(batch.clips or ()) + len(batch.failures))
+            yield batch, time.perf_counter() - asked
+            progress.advance(task, min(size, len(context.split.clips) - batch.index * size))
+            asked = time.perf_counter()

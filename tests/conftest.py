@@ -1,0 +1,59 @@
+"""Fixtures for tests of the whole line: toy tokenizers, a small folder of clips, and the command line in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real clips beside the repository; the test is skipped, visibly, where they are not."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real clips (shared/data) are not beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five synthetic clips in two classes, with motion and tones, made through the project's own mp4 writer."""
+    from avbench.data.media import write_mp4
+
+    folder = tmp_path_factory.mktemp("clips")
+    for index in range(5):
+        label = folder / ("circle", "square")[index % 2]
+        label.mkdir(exist_ok=True)
+        time = torch.arange(5 * 24_000) / 24_000
+        tone = 0.3 * torch.sin(6.283185 * 220 * (1 + index) * time) * (0.6 + 0.4 * torch.sin(6.283185 * 3 * time))
+        write_mp4(label / f"{index}.mp4", _moving_square(index), 10.0, tone[None], 24_000)
+    return folder
+
+
+def _moving_square(index: int) -> torch.Tensor:
+    """(50, 3, 144, 160) in [0, 1]: five seconds at 10 fps."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 144), torch.linspace(0, 1, 160), indexing="ij")
+    frames = []
+    for frame in range(50):
+        square = ((x - (frame / 50 + 0.1 * index) % 1).abs() < 0.15) & ((y - 0.5).abs() < 0.2)
+        frames.append(torch.stack([0.7 * x, 0.5 * y + 0.1 * index, 0.9 * square]))
+    return torch.stack(frames)
+
+
+@pytest.fixture
+def avbench(tmp_path: Path) -> Command:
+    """Runs `avbench ARGUMENTS` in a process of its own, in tmp_path; `environment=` adds variables."""
+
+    def call(*arguments: str, environment: dict[str, str] | None = None, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        variables = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", **(environment or {})}
+        command = [sys.executable, "-m", "avbench", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=variables, cwd=cwd, timeout=600, check=False)
+
+    return call
