@@ -49,7 +49,8 @@ def _factor_of(centred: np.ndarray) -> np.ndarray:
     scaled = centred / np.sqrt(len(centred) - DDOF)
     if len(scaled) <= scaled.shape[1]:
         return scaled.T
-    return np.linalg.qr(scaled, mode="r").T  # cov = R^T R
+    upper = np.asarray(np.linalg.qr(scaled, mode="r"))  # cov = upper^T upper
+    return upper.T
 
 
 def _nuclear_norm(matrix: np.ndarray) -> float:

@@ -123,7 +123,8 @@ def load(device: torch.device | str = "cpu") -> I3D:
     item = weights.CATALOG[WEIGHTS]
     assert item.sha256 is not None
     model = I3D(weights.load_array_pickle(weights.path(WEIGHTS), item.sha256))
-    return model.to(device=device, memory_format=LAYOUT)
+    model = model.to(memory_format=LAYOUT)  # type: ignore[call-overload]  # torch's stubs lack it
+    return model.to(device)
 
 
 @torch.inference_mode()
