@@ -62,7 +62,7 @@ def compare(
     a, b = (_finished(Path(folder)) for folder in (run_a, run_b))
     _check_same_clips(a, b)
     clips_a, clips_b = RunClips.read(a.folder), RunClips.read(b.folder)
-    common = [clip for clip in clips_a.ids if clip in set(clips_b.ids)]
+    common = [clip for clip in clips_a.ids if clip in clips_b.position]
     if len(common) < 2:
         raise AvbenchError(f"runs {a.run_id} and {b.run_id} have {len(common)} clips that are ok in both; a comparison needs two")
     pairing = _Pairing(a=clips_a, b=clips_b, common=common, num_resamples=num_resamples, seed=seed, metric_compute=metric_compute)
@@ -177,7 +177,7 @@ def _columns(a: RunResult, b: RunResult) -> list[Column]:
     board = next((board for board in load_boards() if a.task in board.tasks), None)
     known = [column for column in board.columns if column.metric in shared] if board else []
     extra = sorted(set(shared) - {column.metric for column in known})
-    directions = b.directions | a.directions if isinstance(a.directions, dict) and isinstance(b.directions, dict) else {}
+    directions = {**b.directions, **a.directions}
     return [*known, *(Column(metric=name, title=name, section="", higher_is_better=directions.get(name)) for name in extra)]
 
 

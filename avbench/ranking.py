@@ -15,7 +15,7 @@ def footing_of(value: MetricValue) -> tuple[str, int]:
 
 
 def common_footing(metric: str, runs: Sequence[RunResult]) -> tuple[str, int]:
-    """The footing of most rows that can be ranked (else of all sound ones, else of all); of equally common ones the one with more clips, then the first by name."""
+    """The most common footing of rows that can be ranked (else of sound ones, else of all); a tie goes to more clips, then by name."""
     every = [run for run in runs if metric in run.values]
     sound = [run for run in every if not run.num_failed and run.values[metric].value is not None]
     ranked = [run for run in sound if run.kind != "control"]

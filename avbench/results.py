@@ -6,10 +6,10 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from avbench.errors import AvbenchError
-from avbench.types import MetricValue
+from avbench.types import MetricValue, Task
 
 MAX_BYTES = 8 * 2**20  # a real result.json is about 20 kB
 MAX_VALUES = 500
@@ -90,7 +90,7 @@ def read_result(folder: Path) -> RunResult:
         kind=tokenizer.optional_text("kind", MAX_NAME) or "learned",
         trained_on=tokenizer.optional_text("trained_on", MAX_NAME) or "",
         checkpoint=checkpoint and Path(checkpoint).name,
-        task=spec.text("task", MAX_NAME),
+        task=_task(spec),
         split=split.text("name", MAX_NAME),
         checksum=split.text("checksum", MAX_NAME),
         split_note=split.optional_text("note", MAX_TEXT) or "",
@@ -185,6 +185,13 @@ class _Fields:
         if key not in self.content:
             raise AvbenchError(f'{self.where} lacks "{key}"')
         return self.content[key]
+
+
+def _task(spec: _Fields) -> str:
+    task = spec.text("task", MAX_NAME)
+    if task not in get_args(Task):
+        raise AvbenchError(f'{spec.where} has the unknown task "{task}"; known: {", ".join(get_args(Task))}')
+    return task
 
 
 def _values(content: _Fields, key: str) -> dict[str, _Fields]:
