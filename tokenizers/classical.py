@@ -1,0 +1,112 @@
+"""Standard codecs at a stated bit rate: H.264 (libx264), Opus (libopus), and both.
+
+The rate is a promise about the payload of every clip: never above it (unless the codec cannot go so low), and close to it where the
+content can use it. `bits_per_s` measures what was really spent.
+"""
+
+import re
+
+import av
+import torch
+
+from avbench.errors import UsageError
+from avbench.tokenizer import TokenizerInfo, TokenizerOptions
+from avbench.tokenizers import h264, opus
+from avbench.tokenizers.composite import Composite
+from avbench.tokenizers.edges import audio_duration, bytes_tokens, clip_bytes, need_mono, need_video, stack, to_uint8, video_duration
+from avbench.types import ClipBatch, Tokens
+
+H264_RATE, OPUS_RATE = "20k", "6k"  # the defaults
+MAX_RATE = 100_000_000
+_UNITS = {"": 1, "k": 1000, "m": 1_000_000}
+
+
+class H264:
+    """`h264@20k`: libx264 at 20 kbit/s."""
+
+    def __init__(self, options: TokenizerOptions) -> None:
+        """Variant: the bit rate. Raises UsageError for anything else, or a checkpoint."""
+        rate = _only_variant(options, "h264", H264_RATE)
+        self.bit_rate = parse_rate(rate, "h264@20k")
+        self.info = TokenizerInfo(
+            name=f"h264@{rate}",
+            revision=f"libx264-{_library()}-{self.bit_rate}bps",
+            modalities=frozenset({"video"}),
+            kind="classical",
+        )
+
+    def encode(self, batch: ClipBatch) -> Tokens:
+        """Stream "video": bytes of an Annex B stream."""
+        video = need_video(batch, "h264")
+        duration_s = video_duration(batch, video)
+        budget = int(self.bit_rate * duration_s / 8)
+        return bytes_tokens("video", [h264.encode_within(clip, batch.fps, budget) for clip in to_uint8(video)], duration_s)
+
+    def decode(self, tokens: Tokens) -> ClipBatch:
+        """Video (B, T, 3, H, W). Raises AvbenchError for a damaged stream."""
+        clips = [h264.decode(clip_bytes(tokens, "video", clip)) for clip in range(len(tokens))]
+        video = stack(clips, "h264").to(tokens.codes["video"].device).float() / 255
+        return ClipBatch(video=video, fps=video.shape[1] / tokens.duration_s, sample_rate=0)
+
+
+class Opus:
+    """`opus@6k`: libopus, mono, at 6 kbit/s."""
+
+    def __init__(self, options: TokenizerOptions) -> None:
+        """Variant: the bit rate. Raises UsageError for anything else, or a checkpoint."""
+        rate = _only_variant(options, "opus", OPUS_RATE)
+        self.bit_rate = parse_rate(rate, "opus@6k")
+        self.info = TokenizerInfo(
+            name=f"opus@{rate}",
+            revision=f"libopus-{_library()}-{self.bit_rate}bps",
+            modalities=frozenset({"audio"}),
+            kind="classical",
+        )
+
+    def encode(self, batch: ClipBatch) -> Tokens:
+        """Stream "audio": sample rate and Opus packets."""
+        audio = need_mono(batch, "opus")
+        duration_s = audio_duration(batch, audio)
+        budget = int(self.bit_rate * duration_s / 8)
+        return bytes_tokens("audio", [opus.encode_within(clip, batch.sample_rate, budget, duration_s) for clip in audio], duration_s)
+
+    def decode(self, tokens: Tokens) -> ClipBatch:
+        """Audio (B, 1, N). Raises AvbenchError for a damaged payload."""
+        clips = [opus.decode(clip_bytes(tokens, "audio", clip), tokens.duration_s) for clip in range(len(tokens))]
+        audio: torch.Tensor = stack([samples for samples, _ in clips], "opus")
+        return ClipBatch(audio=audio[:, None].to(tokens.codes["audio"].device), fps=0.0, sample_rate=clips[0][1])
+
+
+class H264Opus(Composite):
+    """`h264@20k-opus@6k`: both."""
+
+    def __init__(self, options: TokenizerOptions) -> None:
+        """Variants: none, or both bit rates. Raises UsageError for anything else, or a checkpoint."""
+        rates = options.variants or (H264_RATE, OPUS_RATE)
+        if len(rates) != 2:
+            raise UsageError(f"h264-opus takes two bit rates or none, not {len(rates)}; for example h264@20k-opus@6k")
+        parts = [TokenizerOptions(variants=(rate,), checkpoint=options.checkpoint, device=options.device) for rate in rates]
+        super().__init__(H264(parts[0]), Opus(parts[1]))
+
+
+def parse_rate(text: str, example: str) -> int:
+    """`20k` -> 20,000 bit/s; also `1.5m` and `900`. Raises UsageError with `example` for anything else."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([km]?)", text.lower())
+    rate = round(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if not 0 < rate <= MAX_RATE:
+        raise UsageError(f'"{text}" is not a bit rate above 0 and up to {MAX_RATE // 1_000_000}m bit/s; for example {example}')
+    return rate
+
+
+def _only_variant(options: TokenizerOptions, name: str, default: str) -> str:
+    """The one variant, or the default. Raises UsageError for more, or for a checkpoint."""
+    if options.checkpoint is not None:
+        raise UsageError(f"{name} has no weights, so --checkpoint does not apply")
+    if len(options.variants) > 1:
+        raise UsageError(f"{name} takes one bit rate, not {', '.join(options.variants)}; for example {name}@{default}")
+    return options.variants[0] if options.variants else default
+
+
+def _library() -> str:
+    """libavcodec's version: its wheel carries libx264 and libopus, whose own versions it does not tell."""
+    return ".".join(map(str, av.library_versions["libavcodec"]))
