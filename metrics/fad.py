@@ -1,0 +1,95 @@
+"""Fréchet audio distance: Kilgour et al. (2019), arXiv 1812.08466. Fréchet distance between Gaussians fitted to embeddings of windows.
+
+The embedding decides the value, so it is in the metric's name. A window of a clip is one sample: all windows of all reference clips
+against those of all reconstructions. Biased upwards for few clips, and more so the wider the embedding: compare at equal N only.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avbench import weights
+from avbench.metric import MetricInfo, MetricOptions
+from avbench.metrics.features import aisfx, vggish
+from avbench.metrics.features.cache import cached_features
+from avbench.metrics.frechet import DDOF, frechet_from_features
+from avbench.types import ClipBatch, Tokens
+
+MIN_CLIPS = 10
+_RESAMPLED = "torchaudio resample (sinc, Hann window)"
+
+
+def fad(reference_features: np.ndarray, recon_features: np.ndarray) -> float:
+    """FAD between windows' embeddings (..., D) and (..., D) of two sets of clips; every leading dimension counts samples."""
+    dim = reference_features.shape[-1]
+    return frechet_from_features(reference_features.reshape(-1, dim), recon_features.reshape(-1, dim))
+
+
+class _Fad:
+    """FAD over the clips of a run. Rows (B, 2, W, D): embeddings of the W windows of the reference and of the reconstruction."""
+
+    info: MetricInfo
+    key: str  # names embedding, weights and front end in the cache of reference features
+    embed: Callable[[Tensor, int], Tensor]  # audio (B, C, N), sample rate -> (B, W, D)
+
+    def __init__(self, options: MetricOptions) -> None:
+        self.cache, self.device = options.cache, options.device
+
+    def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
+        assert reference.audio is not None
+        assert recon.audio is not None
+        audio, sample_rate = reference.audio.to(self.device), reference.sample_rate
+        ids = reference.ids or ("",) * len(reference)  # equal ids: the cache declines to keep them
+        kept = cached_features(self.cache, self.key, ids, lambda missing: self.embed(audio[missing], sample_rate))
+        return torch.stack([kept, self.embed(recon.audio.to(self.device), sample_rate).cpu()], dim=1)
+
+    def compute(self, rows: np.ndarray) -> float:
+        return fad(rows[:, 0], rows[:, 1])
+
+
+def _info(name: str, embedding: str, sha256: str | None) -> MetricInfo:
+    return MetricInfo(
+        name=name,
+        unit="",
+        higher_is_better=False,
+        needs=frozenset({"audio"}),
+        protocol=f"FAD, {embedding}; weights {(sha256 or 'not pinned')[:8]}, {_RESAMPLED}, float32; "
+        f"all windows pooled, covariance ddof {DDOF}",
+        min_clips=MIN_CLIPS,
+    )
+
+
+class FadAisfx(_Fad):
+    """FAD of the sound-effects CNN's embedding: needs nothing but pip."""
+
+    info = _info(
+        "fad_aisfx",
+        "aisfx 512-d (Essentia log-mel, mono 44.1 kHz, block 2048, hop 1024, 96 bands 0-22050 Hz, windows of 100 frames, hop 50; "
+        "rank-deficient below 257 clips of 4.096 s)",
+        weights.CATALOG[aisfx.WEIGHTS].sha256,
+    )
+    key = f"{aisfx.WEIGHTS}-{(weights.CATALOG[aisfx.WEIGHTS].sha256 or '')[:8]}-44k-blocks-v1"
+
+    def __init__(self, options: MetricOptions) -> None:
+        super().__init__(options)
+        model = aisfx.load(options.device)
+        self.embed = lambda audio, sample_rate: aisfx.embed(model, audio, sample_rate)
+
+
+class FadVggish(_Fad):
+    """FAD of VGGish's embedding, the one most papers report."""
+
+    info = _info(
+        "fad_vggish",
+        "VGGish 128-d (mono 16 kHz, 25/10 ms, 64 mels 125-7500 Hz, log(x + 0.01), 0.96 s windows without overlap, no PCA, no last ReLU; "
+        "rank-deficient below 33 clips of 4.096 s)",
+        weights.CATALOG[vggish.WEIGHTS].sha256,
+    )
+    key = f"{vggish.WEIGHTS}-{(weights.CATALOG[vggish.WEIGHTS].sha256 or '')[:8]}-16k-patches-v1"
+
+    def __init__(self, options: MetricOptions) -> None:
+        super().__init__(options)
+        model = vggish.load(options.device)
+        self.embed = lambda audio, sample_rate: vggish.embed(model, audio, sample_rate)
