@@ -273,4 +273,4 @@ def test_a_features_array_that_would_unpack_to_terabytes_is_not_read(tmp_path):
     with zipfile.ZipFile(a / "features.npz", "w") as archive:
         archive.writestr("fvd.npy", header.getvalue())
     verdict = row(compare(a, a, metric_compute=lambda name: shift_distance), "fvd").verdict
-    assert verdict.startswith("not comparable: ")
+    assert "more than the file holds" in verdict
