@@ -209,5 +209,5 @@ def _check_same_clips(a: RunResult, b: RunResult) -> None:
 
 
 def _absent(rows: np.ndarray) -> np.ndarray:
-    """(N,) True where a clip has no features: the metric failed on it and its row is all NaN."""
-    return np.isnan(rows.reshape(len(rows), -1)).all(axis=1)
+    """(N,) True where a clip has no features, as in the run itself: the metric failed on it and left NaN."""
+    return ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)

@@ -7,7 +7,7 @@ over the clips that went well is about easier clips. Controls are shown and neve
 zero-skill control of its group is marked with `BELOW_FLOOR`. Published rows stand in groups of their own, unranked.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +67,15 @@ class Group:
     legend: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     reported: bool = False
+    split_note: str = ""
+
+    @property
+    def source(self) -> str:
+        """What the clips are and where the rows come from, in one sentence."""
+        if self.reported:
+            return f"Source: {self.protocol}"
+        note = f"; {self.split_note}" if self.split_note else ""
+        return f"Clips: {self.protocol}; split checksum {self.checksum[:16]}{note}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +171,7 @@ def _measured_group(board: Board, runs: Sequence[RunResult]) -> Group:
         rows=tuple(rows),
         legend=tuple(legend),
         notes=tuple(notes.texts),
+        split_note=first.split_note,
     )
 
 
@@ -169,14 +179,7 @@ def _cell(column: Column, run: RunResult, footing: tuple[str, int], floor: float
     value = run.values.get(column.metric)
     if value is None:
         return Cell(value=None, reason="not asked for", notes=(notes.number("not asked for in this run"),))
-    numbers = []
-    if value.value is None:
-        numbers.append(notes.number(value.reason or "no reason given"))
-    elif column.higher_is_better is not None:
-        if value.protocol != footing[0]:
-            numbers.append(notes.number(f"another protocol, not ranked: {value.protocol or 'none stated'}"))
-        if value.num_clips != footing[1] and not run.num_failed:
-            numbers.append(notes.number(f"over {value.num_clips} clips, not ranked"))
+    numbers = [notes.number(text) for text in _remarks(column, run, value, footing)]
     return Cell(
         value=value.value,
         ci_low=value.ci_low,
@@ -188,6 +191,18 @@ def _cell(column: Column, run: RunResult, footing: tuple[str, int], floor: float
         below_floor=run.kind != "control" and footing_of(value) == footing and not beats(column, value.value, floor),
         notes=tuple(numbers),
     )
+
+
+def _remarks(column: Column, run: RunResult, value: MetricValue, footing: tuple[str, int]) -> Iterator[str]:
+    """What the reader must know of a value beside the number."""
+    unranked = "" if column.higher_is_better is None else ", not ranked"
+    if value.value is None:
+        yield value.reason or "no reason given"
+        return
+    if value.protocol != footing[0]:
+        yield f"another protocol{unranked}: {value.protocol or 'none stated'}"
+    if unranked and value.num_clips != footing[1] and not run.num_failed:
+        yield f"over {value.num_clips} clips{unranked}" + (f": {value.reason}" if value.reason else "")
 
 
 def _row(run: RunResult, cells: dict[str, Cell], notes: tuple[int, ...]) -> Row:

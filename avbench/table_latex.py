@@ -48,7 +48,7 @@ def _group(group: Group) -> str:
         lines += [*_tabular(group, name, tuple(columns)), r"\par\medskip"]
     notes = [f"[{number}] {note}" for number, note in enumerate(group.notes, 1)]
     protocols = [f"{title}: {protocol}" for title, protocol in group.legend]
-    lines += [rf"{{\footnotesize {escape_latex(text)}\par}}" for text in (f"Clips: {group.protocol}", *protocols, *notes)]
+    lines += [rf"{{\footnotesize {escape_latex(text)}\par}}" for text in (group.source, *protocols, *notes)]
     return "\n".join([*lines, r"\end{table}"])
 
 

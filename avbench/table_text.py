@@ -119,12 +119,11 @@ def _marks(notes: Sequence[int]) -> str:
 
 def _footer(group: Group, style: Style) -> str:
     if group.reported:
-        return _wrapped(style, style.escape(f"Source: {group.protocol}"))
+        return _wrapped(style, style.escape(group.source))
     key = KEY.replace("**value**", style.best.format("value")).replace("__value__", style.second.format("value"))
-    clips = f"Clips: {group.protocol}; split checksum {group.checksum[:16]}"
     protocols = [f"{title}: {protocol}" for title, protocol in group.legend]
     notes = [f"[{number}] {style.escape(note)}" for number, note in enumerate(group.notes, 1)]
-    return "\n".join(_wrapped(style, line) for line in (key, *map(style.escape, (clips, *protocols)), *notes))
+    return "\n".join(_wrapped(style, line) for line in (key, *map(style.escape, (group.source, *protocols)), *notes))
 
 
 def _wrapped(style: Style, text: str) -> str:

@@ -176,6 +176,20 @@ def test_a_value_over_fewer_clips_is_noted_and_not_ranked(tmp_path):
     assert "over 60 clips, not ranked" in table.groups[0].notes
 
 
+def test_a_cost_of_another_machine_is_noted(tmp_path):
+    save(
+        tmp_path,
+        *(content(name, cost=[metric("encode_rtf", 0.1, protocol=on)]) for name, on in (("a", "cpu"), ("b", "cpu"), ("c", "cuda"))),
+    )
+    assert leaderboard(tmp_path).groups[0].notes == ("another protocol: cuda",)
+
+
+def test_what_the_split_says_of_itself_is_shown(tmp_path):
+    table = leaderboard(save(tmp_path, content("a", [metric("psnr", 1.0)], split__note="80 of 101 official clips found")), reported=False)
+    for format in ("md", "json", "html", "latex", "text"):
+        assert "80 of 101 official clips found" in render(table, format)
+
+
 def test_na_cells_say_why_and_share_a_note(tmp_path):
     none = [metric(name, None, clips=0, reason="gives no audio") for name in ("si_sdr", "mr_stft")]
     table = leaderboard(save(tmp_path, content("a", none), content("b", none)), reported=False)
