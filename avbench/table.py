@@ -14,6 +14,7 @@ from pathlib import Path
 from avbench.board import Board, Column, Reported, load_boards
 from avbench.ranking import beats, common_footing, floor_value, footing_of, ranks
 from avbench.results import MAX_NAME, Results, RunResult, clean, collect
+from avbench.types import MetricValue
 
 __all__ = ["Cell", "Group", "Row", "Table", "build", "build_all", "collect", "leaderboard", "render", "write"]
 
