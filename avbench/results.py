@@ -65,13 +65,14 @@ def collect(runs_dir: Path | str) -> Results:
     folders = [path for parent in (root, root / "reference") if parent.is_dir() for path in parent.iterdir()]
     results, unreadable, unfinished = [], [], []
     for folder in sorted(folders):
-        if (folder / "result.json").exists():
-            try:
+        name = clean(folder.name, MAX_NAME)
+        try:
+            if (folder / "result.json").exists():
                 results.append(read_result(folder))
-            except AvbenchError as error:
-                unreadable.append(Unreadable(run_id=clean(folder.name, MAX_NAME), reason=str(error)))
-        elif (folder / "manifest.json").exists() or (folder / "clips.jsonl").exists():
-            unfinished.append(clean(folder.name, MAX_NAME))
+            elif (folder / "manifest.json").exists() or (folder / "clips.jsonl").exists():
+                unfinished.append(name)
+        except (AvbenchError, OSError) as error:
+            unreadable.append(Unreadable(run_id=name, reason=clean(str(error), MAX_TEXT)))
     return Results(results=tuple(results), unreadable=tuple(unreadable), unfinished=tuple(unfinished))
 
 
@@ -108,6 +109,8 @@ def read_result(folder: Path) -> RunResult:
 def read_json(path: Path) -> Any:
     """Parsed JSON of a file of bounded size; AvbenchError for anything that is not that."""
     try:
+        if not path.is_file():
+            raise AvbenchError(f"{path} is not a file")
         if path.stat().st_size > MAX_BYTES:
             raise AvbenchError(f"{path} has {path.stat().st_size} bytes; a result has at most {MAX_BYTES}")
         return json.loads(path.read_text(encoding="utf-8"))

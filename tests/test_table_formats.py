@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import random
 import re
 from html.parser import HTMLParser
@@ -116,6 +117,16 @@ def test_a_damaged_result_is_a_warning_and_the_others_stand(tmp_path, what):
     assert list(rows_of(table)) == ["sound"]
     assert table.warnings[0].startswith("run bad is not shown: ")
     assert "bad" in render(table, "html")
+
+
+def test_a_result_that_is_a_pipe_or_a_folder_is_not_waited_for(tmp_path):
+    for name in ("pipe", "folder\x1b[2J"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "pipe" / "result.json")
+    (tmp_path / "folder\x1b[2J" / "result.json").mkdir()
+    warnings = leaderboard(tmp_path, reported=False).warnings
+    assert len(warnings) == 2
+    assert all("is not a file" in warning and "\x1b" not in warning for warning in warnings)
 
 
 @pytest.mark.parametrize(
