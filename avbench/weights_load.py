@@ -53,7 +53,8 @@ def load_array_pickle(path: Path, sha256: str) -> dict[str, Any]:
 def load_torch(path: Path, sha256: str | None = None, safe_globals: Sequence[Any] = ()) -> Any:
     """A PyTorch file on the CPU, read with weights_only=True. Raises AvbenchError where it holds code or is damaged.
 
-    sha256: checked before reading, if given (its first digits, 8 or more, where only those are known). safe_globals: the few classes admitted beyond tensors.
+    sha256: checked before reading, if given (its first digits, 8 or more, where only those are known).
+    safe_globals: the few classes admitted beyond tensors.
     """
     source: Path | io.BytesIO = path if sha256 is None else io.BytesIO(_read_checked(path, sha256))
     try:

@@ -27,13 +27,13 @@ def _planes_ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
     """SSIM maps (P, H-10, W-10) of planes (P, H, W)."""
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     # Centred first: variances as E[x^2] - E[x]^2 lose half of float32's digits where a plane is bright and flat.
-    offset = a.float().mean(dim=(-2, -1), keepdim=True)
-    x, y = a.float() - offset, b.float() - offset
+    offset_x, offset_y = (planes.float().mean(dim=(-2, -1), keepdim=True) for planes in (a, b))
+    x, y = a.float() - offset_x, b.float() - offset_y
     mean_x, mean_y, xx_yy, xy = _blur(torch.stack([x, y, x * x + y * y, x * y]))
     cross = mean_x * mean_y
     squares = mean_x.square() + mean_y.square()
     structure = (2 * (xy - cross) + c2) / (xx_yy - squares + c2)
-    true_x, true_y = mean_x + offset, mean_y + offset
+    true_x, true_y = mean_x + offset_x, mean_y + offset_y
     return structure * (2 * true_x * true_y + c1) / (true_x.square() + true_y.square() + c1)
 
 
