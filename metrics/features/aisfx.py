@@ -81,7 +81,8 @@ def embed(model: AisfxNet, audio: Tensor, sample_rate: int) -> Tensor:
     """
     mono = torchaudio.functional.resample(audio.mean(1), sample_rate, SAMPLE_RATE)
     windows = to_windows(log_mel(mono))
-    with torch.inference_mode():
+    # TF32 would make the numbers depend on the machine.
+    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
         return model(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
 
 

@@ -12,6 +12,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from avbench import weights
+from avbench.errors import AvbenchError
 
 WEIGHTS = "vggish"
 SAMPLE_RATE = 16_000
@@ -50,9 +51,16 @@ def _conv_layers() -> list[nn.Module]:
 
 
 def load(device: torch.device) -> VggishNet:
-    """The published model (file `vggish` of `avbench.weights`), in eval mode. Raises WeightsUnavailable where the file is absent."""
+    """The published model (file `vggish` of `avbench.weights`), in eval mode.
+
+    Raises WeightsUnavailable where the file is absent, AvbenchError where it holds something else.
+    """
+    file = weights.path(WEIGHTS)
     model = VggishNet()
-    model.load_state_dict(weights.load_torch(weights.path(WEIGHTS)))
+    try:
+        model.load_state_dict(weights.load_torch(file))
+    except (RuntimeError, TypeError) as error:  # what load_state_dict raises for other names, shapes or types
+        raise AvbenchError(f"{file} does not hold VGGish's weights: {str(error)[:300]}") from error
     return model.eval().to(device)
 
 
@@ -62,7 +70,8 @@ def embed(model: VggishNet, audio: Tensor, sample_rate: int) -> Tensor:
     4.096 s give W = 4; a rest of less than a patch is dropped. Raises ValueError where the audio is shorter than one patch.
     """
     patches = to_patches(log_mel(torchaudio.functional.resample(audio.mean(1), sample_rate, SAMPLE_RATE)))
-    with torch.inference_mode():
+    # TF32 would make the numbers depend on the machine.
+    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
         return model(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
 
 
