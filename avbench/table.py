@@ -137,9 +137,9 @@ class _Notes:
 
 
 def _newest(runs: Iterable[RunResult]) -> list[RunResult]:
-    """One run a tokenizer (and checkpoint): the one that finished last."""
+    """One run a tokenizer (and checkpoint): of those with the most metrics (a quick look at one must hide nothing), the last."""
     newest: dict[tuple[str, str], RunResult] = {}
-    for run in sorted(runs, key=lambda run: (run.finished, run.run_id)):
+    for run in sorted(runs, key=lambda run: (len(run.values), run.finished, run.run_id)):
         newest[(run.tokenizer, run.checkpoint or "")] = run
     return sorted(newest.values(), key=lambda run: (_kind_rank(run.kind), run.tokenizer, run.checkpoint or "", run.run_id))
 
