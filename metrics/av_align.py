@@ -1,4 +1,4 @@
-"""AV-Align: do sounds start when pictures move? (TempoTokens, Yariv et al. 2023, arXiv 2309.16429, section 4.2)
+"""AV-Align: do sounds start when pictures move? (TempoTokens, Yariv et al. 2023, arXiv 2309.16429)
 
 Audio peaks are librosa's onsets, video peaks the local maxima of the mean optical flow between frames; the value is the intersection
 over the union of both, where an audio and a video peak less than one frame apart intersect, each with one other at most. As the authors'

@@ -1,4 +1,4 @@
-"""Sound-effects embedding of "Representation Learning for the Automatic Indexing of Sound Effects Libraries" (Ma & Leerkamp,
+"""Sound-effects embedding of "Representation Learning for the Automatic Indexing of Sound Effects Libraries" (Ma & Lerch,
 ISMIR 2022, arXiv 2208.09096): log-mel blocks of 2.3 s -> a CNN of 8 convolutions -> 512 numbers.
 
 The paper's spectrograms are Essentia's; this is the same arithmetic in PyTorch (log-mel values within 2e-5, embeddings within 3e-5 of the
