@@ -21,6 +21,7 @@ run: install
 	$(BIN)/avbench table --split arcade-mini
 
 test: install
+	$(BIN)/avbench weights pull i3d-k400 alexnet vgg16 aisfx hifigan-universal
 	$(BIN)/pytest
 
 check: install

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from avbench.data.splits import Batch
-from avbench.metric import Metric
+from avbench.metric import Metric, MetricUnavailable
 from avbench.reconstruct import Reconstruction, reconstruct
 from avbench.store import BatchResult, ClipRow
 from avbench.tokenizer import Tokenizer
@@ -75,7 +75,8 @@ def _update(metric: Metric, clips: Reconstruction) -> tuple[np.ndarray | None, d
         return _rows(metric, clips), {}
     except Exception as error:
         if len(clips.reference) == 1:
-            return None, {0: f"{type(error).__name__}: {error}"[:300]}
+            text = str(error) if isinstance(error, MetricUnavailable) else f"{type(error).__name__}: {error}"
+            return None, {0: text[:300]}
     alone = [_update(metric, clips.select(clip)) for clip in range(len(clips.reference))]
     shape = next((rows.shape for rows, _ in alone if rows is not None), None)
     reasons = {clip: reason[0] for clip, (_, reason) in enumerate(alone) if reason}

@@ -87,7 +87,9 @@ def _value(metric: Metric, rows: np.ndarray, parts: list[BatchResult], seed: int
     usable = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1) if rows.size else np.zeros(len(rows), dtype=bool)
     errors = Counter(row.errors[info.name] for part in parts for row in part.rows if info.name in row.errors)
     blank = MetricValue(name=info.name, value=None, num_clips=int(usable.sum()), num_failed=sum(errors.values()), protocol=info.protocol)
-    reason = f"{blank.num_failed} clips: {errors.most_common(1)[0][0]}" if errors else None
+    reason = errors.most_common(1)[0][0] if errors else None
+    if reason and blank.num_failed < len(rows):
+        reason = f"{blank.num_failed} of {len(rows)} clips: {reason}"
     if blank.num_clips < info.min_clips:
         return _with(blank, reason=reason or f"needs {info.min_clips} clips, has {blank.num_clips}")
     try:
