@@ -1,0 +1,170 @@
+"""What an AVTok is built from, and the three sizes that this project knows."""
+
+from dataclasses import asdict, dataclass, field, fields
+from math import prod
+from typing import Any, Literal
+
+from avbench.errors import AvbenchError
+
+StreamName = Literal["video", "audio"]
+STREAMS: tuple[StreamName, ...] = ("video", "audio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamConfig:
+    """One modality, seen as a (channels, time, height, width) box that is cut into equal patches. A mel is one grey frame."""
+
+    channels: int
+    size: tuple[int, int, int]  # (time, height, width)
+    patch: tuple[int, int, int]
+    tokens: int  # holistic tokens
+
+    def __post_init__(self) -> None:
+        if any(size % patch for size, patch in zip(self.size, self.patch, strict=True)):
+            raise AvbenchError(f"patch {self.patch} does not divide the stream's size {self.size}")
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Patches along (time, height, width)."""
+        t, h, w = (size // patch for size, patch in zip(self.size, self.patch, strict=True))
+        return t, h, w
+
+    @property
+    def num_patches(self) -> int:
+        """1024 for the paper's video, 120 for a 80 x 384 mel in 16 x 16 patches."""
+        return prod(self.grid)
+
+    @property
+    def patch_dim(self) -> int:
+        """Values in one patch."""
+        return self.channels * prod(self.patch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizerConfig:
+    """kind "cosine": LARP's stochastic quantizer on the unit sphere. "euclidean": nearest entry; starts well from k-means."""
+
+    kind: Literal["cosine", "euclidean"] = "cosine"
+    entries: int = 8192
+    dim: int = 16
+    temperature: float = 0.03  # of the training draw; 0 takes the nearest entry in training too
+    commitment: float = 0.25
+    codebook: float = 1.0
+    revive_after: int = 0  # replace an entry that was not used for so many training steps; 0 never
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig:
+    """The cross-modal autoregressive prior (LARP's gptc-S at base size)."""
+
+    width: int = 384
+    layers: int = 12
+    heads: int = 6
+    dropout: float = 0.1
+    max_mix: float = 0.5  # share of own samples mixed into the second round, reached after mix_warmup
+    mix_warmup: float = 0.3  # as a share of all steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    """LARP's ViT with a class token at base size."""
+
+    width: int = 512
+    layers: int = 12
+    heads: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class AVTokConfig:
+    """The whole model. Depths and the patch sizes are the only things that the sizes differ in."""
+
+    name: str
+    video: StreamConfig
+    audio: StreamConfig
+    width: int
+    encoder_layers: int
+    decoder_layers: int
+    heads: int
+    mlp_ratio: int = 4
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    audio_discriminator_patch: tuple[int, int, int] = (1, 16, 16)
+    video_discriminator_patch: tuple[int, int, int] = (4, 8, 8)
+    projector_width: int = 2048
+    teacher_dims: dict[str, int] = field(default_factory=lambda: {"video": 768, "audio": 768})
+
+    def stream(self, name: str) -> StreamConfig:
+        """The config of stream "video" or "audio"."""
+        return {"video": self.video, "audio": self.audio}[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, for a manifest."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> "AVTokConfig":
+        """The inverse of `to_dict`, after JSON. Raises AvbenchError on unknown or missing fields."""
+        parts = {"video": StreamConfig, "audio": StreamConfig, "quantizer": QuantizerConfig}
+        parts |= {"prior": PriorConfig, "discriminator": DiscriminatorConfig}
+        made = {key: _build(parts[key], value) if key in parts else value for key, value in values.items()}
+        return _build(AVTokConfig, made)  # type: ignore[no-any-return]
+
+
+def _build(kind: type, values: Any) -> Any:
+    known = {item.name for item in fields(kind)}
+    if not isinstance(values, dict) or set(values) - known:
+        unknown = sorted(set(values) - known) if isinstance(values, dict) else values
+        raise AvbenchError(f"{kind.__name__} of the checkpoint's manifest has unknown fields {unknown}; it was written by another version")
+    try:
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    except TypeError as error:
+        raise AvbenchError(f"{kind.__name__} of the checkpoint's manifest is incomplete: {error}") from error
+
+
+def avtok_base() -> AVTokConfig:
+    """The paper's model: 208.4 M with its prior and two projectors, 1024 + 128 tokens."""
+    return AVTokConfig(
+        name="avtok-base",
+        video=StreamConfig(channels=3, size=(16, 128, 128), patch=(4, 8, 8), tokens=1024),
+        audio=StreamConfig(channels=1, size=(1, 80, 384), patch=(1, 16, 16), tokens=128),
+        width=768,
+        encoder_layers=12,
+        decoder_layers=12,
+        heads=12,
+    )
+
+
+def avtok_small() -> AVTokConfig:
+    """About 30 M: the paper's input and tokens at half the width and 6 + 6 layers; 64-dimensional Euclidean codes for the linear start."""
+    return AVTokConfig(
+        name="avtok-small",
+        video=StreamConfig(channels=3, size=(16, 128, 128), patch=(4, 8, 8), tokens=1024),
+        audio=StreamConfig(channels=1, size=(1, 80, 384), patch=(1, 16, 16), tokens=128),
+        width=384,
+        encoder_layers=6,
+        decoder_layers=6,
+        heads=6,
+        quantizer=QuantizerConfig(kind="euclidean", dim=64, temperature=0.0),
+        prior=PriorConfig(width=256, layers=4, heads=4),
+        discriminator=DiscriminatorConfig(width=256, layers=6, heads=4),
+        projector_width=1024,
+    )
+
+
+def avtok_mini() -> AVTokConfig:
+    """Under 10 M: four times coarser video patches, 256 + 120 tokens of 12 bits; trains on two CPU cores."""
+    return AVTokConfig(
+        name="avtok-mini",
+        video=StreamConfig(channels=3, size=(16, 128, 128), patch=(4, 16, 16), tokens=256),
+        audio=StreamConfig(channels=1, size=(1, 80, 384), patch=(1, 16, 16), tokens=120),
+        width=256,
+        encoder_layers=3,
+        decoder_layers=5,
+        heads=4,
+        quantizer=QuantizerConfig(kind="euclidean", entries=4096, dim=64, temperature=0.0),
+        prior=PriorConfig(width=128, layers=2, heads=2),
+        discriminator=DiscriminatorConfig(width=128, layers=3, heads=2),
+        video_discriminator_patch=(4, 16, 16),
+        projector_width=256,
+    )
