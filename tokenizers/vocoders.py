@@ -71,7 +71,7 @@ class GriffinLim:
         return torch.cat([magnitude[:edge], slope[:, None] * magnitude[edge - self.edge_bins : edge].mean(0)])
 
     def _one(self, log_mel: Tensor) -> Tensor:
-        """(80, F) -> (256 F,). torchaudio centres frame t on sample 256 t, mel.py on 256 t + 128: add a frame at each end, crop half a hop."""
+        """(80, F) -> (256 F,). torchaudio centres frame t on sample 256 t, mel.py on 256 t + 128: hence a frame at each end."""
         magnitude = self.linear(log_mel)
         magnitude = torch.cat([magnitude[:, :1], magnitude, magnitude[:, -1:]], dim=1)
         length = HOP * (magnitude.shape[1] - 1)

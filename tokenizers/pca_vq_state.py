@@ -1,0 +1,187 @@
+"""What `pca-vq` knows: its configuration, fitting it to clips, and the fitted file."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from avbench.errors import AvbenchError, UsageError
+from avbench.tokenizers import linear_vq
+from avbench.tokenizers.edges import need_mono, need_video, to_uint8
+from avbench.tokenizers.linear_vq import LinearVq
+from avbench.tokenizers.mel import MIN_LOG, NUM_MELS, log_mel
+from avbench.tokenizers.mel_vocoder import to_mel_rate
+from avbench.tokenizers.patches import MelPatch, VideoPatch, mel_to_patches, video_to_patches
+from avbench.types import ClipBatch
+
+# Tokens of a 16x128x128 clip -> patch: frames, height, width.
+VIDEO_PATCHES: dict[int, VideoPatch] = {
+    64: (16, 16, 16),
+    128: (8, 16, 16),
+    256: (4, 16, 16),
+    512: (2, 16, 16),
+    1024: (4, 8, 8),
+    2048: (2, 8, 8),
+}
+# Tokens of an 80x384 mel -> patch: bands, frames.
+AUDIO_PATCHES: dict[int, MelPatch] = {60: (16, 32), 120: (16, 16), 240: (16, 8), 480: (8, 8), 960: (8, 4)}
+MAX_BITS = 14
+MAX_CLIPS = 4096  # the clips are held as uint8 patches while fitting: 0.8 MB each
+FORMAT = "pca-vq 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PcaVqConfig:
+    """Patch sizes and codebook sizes. `str()` of one that `parse_config` made is its variant."""
+
+    video_patch: VideoPatch = VIDEO_PATCHES[256]
+    video_bits: int = 12
+    audio_patch: MelPatch = AUDIO_PATCHES[120]
+    audio_bits: int = 12
+
+    def num_tokens(self, shape: tuple[int, int, int], mel_frames: int) -> tuple[int, int]:
+        """Video tokens of a clip of `shape` (frames, height, width), and audio tokens of a mel of so many frames."""
+        (t, h, w), (bands, frames) = self.video_patch, self.audio_patch
+        return (shape[0] // t) * (shape[1] // h) * (shape[2] // w), (NUM_MELS // bands) * (mel_frames // frames)
+
+    def __str__(self) -> str:
+        video, audio = self.num_tokens((16, 128, 128), 384)
+        return f"{video}x{self.video_bits}@{audio}x{self.audio_bits}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PcaVqState:
+    """A fitted tokenizer. shape: frames, height and width of its clips."""
+
+    config: PcaVqConfig
+    shape: tuple[int, int, int]
+    trained_on: str
+    video: LinearVq
+    audio: LinearVq
+
+    def to(self, device: torch.device | str) -> "PcaVqState":
+        """The same on another device."""
+        return replace(self, video=self.video.to(device), audio=self.audio.to(device))
+
+
+def parse_config(variants: tuple[str, ...]) -> PcaVqConfig:
+    """("256x12", "120x10") -> its patches and bits; audio takes the video's bits where it names none. Raises UsageError."""
+    if len(variants) > 2:
+        raise UsageError(f"pca-vq takes a video and an audio variant, not {len(variants)}; for example pca-vq@256x12@120x12")
+    video = _parse(variants[0] if variants else "256x12", "video", VIDEO_PATCHES)
+    audio = _parse(variants[1] if len(variants) > 1 else f"120x{video[1]}", "audio", AUDIO_PATCHES)
+    return PcaVqConfig(video_patch=VIDEO_PATCHES[video[0]], video_bits=video[1], audio_patch=AUDIO_PATCHES[audio[0]], audio_bits=audio[1])
+
+
+def fit(batches: Iterable[ClipBatch], config: PcaVqConfig, seed: int, source: str = "clips of the user") -> PcaVqState:
+    """PCA and codebooks from clips with video and audio; the same clips in the same order and the same seed give the same state.
+
+    Memory grows with the clips (0.8 MB each). `source` says whose clips they are, for `trained_on`.
+    Raises AvbenchError for no clips, more than 4096, clips of several sizes, or too few for the codebook.
+    """
+    video: list[Tensor] = []
+    audio: list[Tensor] = []
+    shapes: set[tuple[int, int, int]] = set()
+    for batch in batches:
+        frames = need_video(batch, "pca-vq")
+        mel = pad_mel(log_mel(to_mel_rate(need_mono(batch, "pca-vq"), batch.sample_rate)), config.audio_patch)
+        video += video_to_patches(to_uint8(frames), config.video_patch)
+        audio += mel_to_patches(mel, config.audio_patch)
+        shapes.add((frames.shape[1], frames.shape[3], frames.shape[4]))
+        if len(video) > MAX_CLIPS or len(shapes) != 1:
+            raise AvbenchError(f"pca-vq is fitted to at most {MAX_CLIPS} clips of one size; these are {len(video)} of {sorted(shapes)}")
+    if not video:
+        raise AvbenchError("pca-vq: no clips to fit to")
+    return PcaVqState(
+        config=config,
+        shape=shapes.pop(),
+        trained_on=f"{source} ({len(video)} clips)",
+        video=linear_vq.fit(torch.cat(video), 1 / 255, 2**config.video_bits, seed),
+        audio=linear_vq.fit(torch.cat(audio), 1.0, 2**config.audio_bits, seed),
+    )
+
+
+def pad_mel(mel: Tensor, patch: MelPatch) -> Tensor:
+    """(B, 80, F) with silent frames up to whole patches."""
+    return F.pad(mel, (0, -mel.shape[-1] % patch[1]), value=MIN_LOG)
+
+
+def save(state: PcaVqState, file: Path) -> None:
+    """Write a fitted file, all of it or nothing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    about = {"config": asdict(state.config), "shape": state.shape, "trained_on": state.trained_on}
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".pca-vq-") as scratch:
+        part = Path(scratch) / file.name
+        save_file(_tensors(state), part, metadata={"format": FORMAT, "about": json.dumps(about)})
+        os.replace(part, file)
+
+
+def load(file: Path) -> PcaVqState:
+    """Read a fitted file. Raises AvbenchError where it is damaged or of another kind."""
+    try:
+        with safe_open(file, framework="pt") as content:
+            metadata = content.metadata() or {}
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
+        return _state(json.loads(metadata["about"]), tensors)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise AvbenchError(f"{file} is not a fitted pca-vq: {error}; remove it and it is fitted again") from error
+
+
+def _parse(text: str, stream: str, offered: dict[int, tuple[int, ...]] | dict[int, VideoPatch] | dict[int, MelPatch]) -> tuple[int, int]:
+    """ "256x12" -> (256, 12)."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,2})", text)
+    if not match or int(match[1]) not in offered or not 1 <= int(match[2]) <= MAX_BITS:
+        counts = ", ".join(map(str, offered))
+        raise UsageError(f'pca-vq: "{text}" is not {stream} TOKENSxBITS; tokens: {counts}; bits: 1 to {MAX_BITS}; for example 256x12')
+    return int(match[1]), int(match[2])
+
+
+def _tensors(state: PcaVqState) -> dict[str, Tensor]:
+    parts = {"video": state.video, "audio": state.audio}
+    return {f"{name}.{key}": value.cpu().contiguous() for name, part in parts.items() for key, value in vars(part).items()}
+
+
+def _state(about: dict[str, object], tensors: dict[str, Tensor]) -> PcaVqState:
+    """The state, its shapes checked. Raises ValueError, KeyError or TypeError where they do not fit."""
+    raw, shape = about["config"], about["shape"]
+    if not isinstance(raw, dict) or not isinstance(shape, list) or len(shape) != 3:
+        raise ValueError("its description is incomplete")
+    config = PcaVqConfig(
+        video_patch=_sizes(raw["video_patch"], 3),  # type: ignore[arg-type]
+        video_bits=int(raw["video_bits"]),
+        audio_patch=_sizes(raw["audio_patch"], 2),  # type: ignore[arg-type]
+        audio_bits=int(raw["audio_bits"]),
+    )
+    t, h, w = config.video_patch
+    video = _part(tensors, "video", 3 * t * h * w, config.video_bits)
+    audio = _part(tensors, "audio", config.audio_patch[0] * config.audio_patch[1], config.audio_bits)
+    frames, height, width = _sizes(shape, 3)
+    if frames % t or height % h or width % w:
+        raise ValueError(f"clips of {frames}x{height}x{width} are not whole patches")
+    return PcaVqState(config=config, shape=(frames, height, width), trained_on=str(about["trained_on"]), video=video, audio=audio)
+
+
+def _sizes(values: object, count: int) -> tuple[int, ...]:
+    if not isinstance(values, list) or len(values) != count or not all(isinstance(v, int) and 0 < v < 2**16 for v in values):
+        raise ValueError(f"{values} are not {count} sizes")
+    return tuple(values)
+
+
+def _part(tensors: dict[str, Tensor], name: str, dimensions: int, bits: int) -> LinearVq:
+    mean, components, codebook = (tensors[f"{name}.{key}"] for key in ("mean", "components", "codebook"))
+    rank = components.shape[-1]
+    fits = (mean.shape, components.shape, codebook.shape) == ((dimensions,), (dimensions, rank), (2**bits, rank))
+    if not fits or any(x.dtype != torch.float32 or not x.isfinite().all() for x in (mean, components, codebook)):
+        raise ValueError(f"the {name} tensors have wrong shapes or values")
+    return LinearVq(mean=mean, components=components, codebook=codebook)
