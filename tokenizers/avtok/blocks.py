@@ -118,6 +118,10 @@ class Transformer(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in range(layers))
 
+    def stack(self) -> list[Block]:
+        """The blocks, typed."""
+        return [block for block in self.blocks if isinstance(block, Block)]
+
     def forward(self, x_BLD: Tensor, norms: Sequence[nn.Module] | nn.ModuleList) -> Tensor:
         for block, norm in zip(self.blocks, norms, strict=True):
             x_BLD = block(x_BLD, norm)

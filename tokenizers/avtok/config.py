@@ -148,6 +148,7 @@ def avtok_small() -> AVTokConfig:
         quantizer=QuantizerConfig(kind="euclidean", dim=64, temperature=0.0),
         prior=PriorConfig(width=256, layers=4, heads=4),
         discriminator=DiscriminatorConfig(width=256, layers=6, heads=4),
+        teacher_dims={"video": 832, "audio": 512},
         projector_width=1024,
     )
 
@@ -166,5 +167,6 @@ def avtok_mini() -> AVTokConfig:
         prior=PriorConfig(width=128, layers=2, heads=2),
         discriminator=DiscriminatorConfig(width=128, layers=3, heads=2),
         video_discriminator_patch=(4, 16, 16),
+        teacher_dims={"video": 832, "audio": 512},
         projector_width=256,
     )

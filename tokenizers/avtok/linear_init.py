@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from avbench.errors import AvbenchError
 from avbench.tokenizers.avtok.blocks import BlockNorms, Transformer
-from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, StreamConfig
+from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig
 from avbench.tokenizers.avtok.kmeans import kmeans
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.pca import Basis, fit_basis
 from avbench.tokenizers.avtok.positions import orthogonal_grid
+from avbench.tokenizers.avtok.streams import StreamDecoder
 
 RESERVED = 5  # type, balance, zero, two anchors
 NORM = 16.0  # what every pre-LN divides by: the anchors' energy is NORM^2 * width against ~code_width of content
@@ -54,13 +55,15 @@ class Channels:
 
 @torch.no_grad()
 def linear_init(model: AVTokModel, patches: dict[str, Tensor], *, seed: int = 0, iterations: int = 12) -> dict[str, Basis]:
-    """Overwrite `model`'s weights with the linear start, fitted on training patches (stream -> (N, P) in [0, 1], N >= 10 x entries at best).
+    """Overwrite `model`'s weights with the linear start, fitted on training patches: stream -> (N, P) in [0, 1].
+
+    N of both streams together should be 10 times the codebook's entries or more, in the proportion of their tokens.
 
     Returns each stream's PCA. Raises AvbenchError where the widths leave no room or a stream has fewer tokens than patches.
     """
     config = model.config
     channels = _channels(config)
-    bases = {name: fit_basis(patches[name], channels.content, code_width(config)) for name in STREAMS}
+    bases: dict[str, Basis] = {name: fit_basis(patches[name], channels.content, code_width(config)) for name in STREAMS}
     latents = torch.cat([bases[name].coordinates(patches[name])[:, : code_width(config)] for name in STREAMS])
     for name in STREAMS:
         _init_stream(model, name, bases[name], channels)
@@ -83,8 +86,8 @@ def _channels(config: AVTokConfig) -> Channels:
     content = config.width - position - RESERVED
     if content < code_width(config) or position + 1 > config.width // config.heads:
         raise AvbenchError(
-            f"width {config.width} with {config.heads} heads is too narrow for the linear start of {config.name}: it needs"
-            f" {position + 1} channels a head for positions and {code_width(config) + position + RESERVED} in all; widen it or use coarser patches"
+            f"{config.name}: width {config.width} with {config.heads} heads is too narrow for the linear start, which needs {position + 1}"
+            f" channels a head and {code_width(config) + position + RESERVED} in all; widen it or use coarser patches"
         )
     for name in STREAMS:
         stream = config.stream(name)
@@ -94,26 +97,34 @@ def _channels(config: AVTokConfig) -> Channels:
 
 
 def _init_stream(model: AVTokModel, name: str, basis: Basis, channels: Channels) -> None:
-    stream, encoder, decoder = model.config.stream(name), model.stream_encoders[name], model.stream_decoders[name]
+    stream, encoder, decoder = model.config.stream(name), model.stream_encoder(name), model.stream_decoder(name)
     code = orthogonal_grid(stream.grid)
-    encoder.patch_position.copy_(_table(code, stream.num_patches, 1, channels))  # type: ignore[union-attr, operator]
-    encoder.queries.copy_(_table(code, stream.tokens, -1, channels))  # type: ignore[union-attr, operator]
-    decoder.latent_position.copy_(_table(code, stream.tokens, 1, channels))  # type: ignore[union-attr, operator]
-    decoder.patch_position.copy_(_table(code, stream.num_patches, -1, channels))  # type: ignore[union-attr, operator]
-    decoder.query_type.zero_()  # type: ignore[union-attr, operator]
-    count = basis.components.shape[0]
-    embed, head = encoder.patch_embed, decoder.head
-    nn.init.zeros_(embed.weight)  # type: ignore[union-attr, arg-type]
-    nn.init.zeros_(embed.bias)  # type: ignore[union-attr, arg-type]
-    embed.weight[:count] = basis.components / basis.unit  # type: ignore[union-attr, index, operator]
-    embed.bias[:count] = -(basis.components @ basis.mean) / basis.unit  # type: ignore[union-attr, index, operator]
-    nn.init.zeros_(head.weight)  # type: ignore[union-attr, arg-type]
-    head.weight[:, :count] = basis.components.t() * basis.unit  # type: ignore[union-attr, index, operator]
-    head.weight[:, channels.zero] = -head.weight[:, :count].sum(1)  # type: ignore[union-attr, index, operator]
-    head.bias.copy_(basis.mean)  # type: ignore[union-attr, operator]
-    _init_gains(decoder.head_norm, torch.full((channels.content,), NORM), channels)  # type: ignore[arg-type]
-    for norms in (encoder.norms, decoder.norms):  # type: ignore[union-attr]
-        _init_norms(norms, basis, channels)  # type: ignore[arg-type]
+    encoder.patch_position.copy_(_table(code, stream.num_patches, 1, channels))
+    encoder.queries.copy_(_table(code, stream.tokens, -1, channels))
+    decoder.latent_position.copy_(_table(code, stream.tokens, 1, channels))
+    decoder.patch_position.copy_(_table(code, stream.num_patches, -1, channels))
+    decoder.query_type.zero_()
+    _init_embedding(encoder.patch_embed, basis)
+    _init_head(decoder, basis, channels)
+    for norms in (encoder.norms, decoder.norms):
+        _init_norms(norms, basis, channels)
+
+
+def _init_embedding(embed: nn.Linear, basis: Basis) -> None:
+    count = len(basis.components)
+    for parameter in embed.parameters():
+        parameter.zero_()
+    embed.weight[:count] = basis.components / basis.unit
+    embed.bias[:count] = -(basis.components @ basis.mean) / basis.unit
+
+
+def _init_head(decoder: StreamDecoder, basis: Basis, channels: Channels) -> None:
+    head, count = decoder.head, len(basis.components)
+    head.weight.zero_()
+    head.weight[:, :count] = basis.components.t() * basis.unit
+    head.weight[:, channels.zero] = -head.weight[:, :count].sum(1)
+    head.bias.copy_(basis.mean)
+    _init_gains(decoder.head_norm, torch.full((channels.content,), NORM), channels)
 
 
 def _table(code: Tensor, rows: int, kind: int, channels: Channels) -> Tensor:
@@ -149,22 +160,21 @@ def _init_gains(norm: nn.LayerNorm, content: Tensor, channels: Channels) -> None
 
 
 def _copy_through_first_block(transformer: Transformer, channels: Channels, config: AVTokConfig) -> None:
-    for block in transformer.blocks:
-        nn.init.zeros_(block.attn.proj.weight)  # type: ignore[union-attr, arg-type]
-        nn.init.zeros_(block.mlp.fc2.weight)  # type: ignore[union-attr, arg-type]
-    attn = transformer.blocks[0].attn
-    head = config.width // config.heads
-    query, key, value = (attn.qkv.weight[i * config.width : i * config.width + head] for i in range(3))  # type: ignore[union-attr, index]
+    blocks = transformer.stack()
+    for block in blocks:
+        nn.init.zeros_(block.attn.proj.weight)
+        nn.init.zeros_(block.mlp.fc2.weight)
+    attn, head, count = blocks[0].attn, config.width // config.heads, code_width(config)
+    query, key, value = (part[:head] for part in attn.qkv.weight.split(config.width))  # of head 0
     scale = (SHARPNESS * head**0.5) ** 0.5
     for part, type_sign in ((query, -1.0), (key, 1.0)):
-        nn.init.zeros_(part)
+        part.zero_()
         part[: channels.position + 1, channels.content : channels.type + 1] = scale * torch.eye(channels.position + 1)
         part[channels.position] *= type_sign
-    nn.init.zeros_(value)
-    count = code_width(config)
+    value.zero_()
     value[:count, :count] = torch.eye(count)
     value[:count, channels.zero] = -1.0
-    attn.proj.weight[:count, :count] = torch.eye(count)  # type: ignore[union-attr, index]
+    attn.proj.weight[:count, :count] = torch.eye(count)
 
 
 def _init_bottleneck(model: AVTokModel, channels: Channels) -> None:

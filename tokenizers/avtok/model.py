@@ -18,10 +18,10 @@ from avbench.tokenizers.avtok.streams import StreamDecoder, StreamEncoder, patch
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """patches_BLD: patch-wise tokens (for the representation loss). latents_BLC: holistic tokens before the quantizer, float32."""
+    """patches: patch-wise tokens (for the representation loss). latents: holistic tokens before the quantizer, float32."""
 
-    patches_BLD: Tensor
-    latents_BLC: Tensor
+    patches: Tensor  # (B, L, D)
+    latents: Tensor  # (B, tokens, C)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,19 @@ class AVTokModel(nn.Module):
         self.stream_decoders = nn.ModuleDict({name: StreamDecoder(config, config.stream(name)) for name in STREAMS})
         xavier_linears(self)
         for name in STREAMS:
-            nn.init.zeros_(self.stream_decoders[name].head.weight)  # type: ignore[union-attr, arg-type]
+            nn.init.zeros_(self.stream_decoder(name).head.weight)
+
+    def stream_encoder(self, name: str) -> StreamEncoder:
+        """What stream `name` owns of the encoder."""
+        module = self.stream_encoders[name]
+        assert isinstance(module, StreamEncoder)
+        return module
+
+    def stream_decoder(self, name: str) -> StreamDecoder:
+        """What stream `name` owns of the decoder."""
+        module = self.stream_decoders[name]
+        assert isinstance(module, StreamDecoder)
+        return module
 
     def encode(self, name: str, x_BTCHW: Tensor) -> Encoded:
         """A stream's input -> patch-wise and holistic tokens."""
@@ -75,17 +87,17 @@ class AVTokModel(nn.Module):
 
     def encode_patches(self, name: str, patches_BLP: Tensor) -> Encoded:
         """`encode` for input that was cut into patches before."""
-        stream = self.stream_encoders[name]
-        x = self.encoder(stream(patches_BLP), stream.norms)  # type: ignore[arg-type]
+        stream = self.stream_encoder(name)
+        x = self.encoder(stream(patches_BLP), stream.norms)
         count = self.config.stream(name).num_patches
-        return Encoded(patches_BLD=x[:, :count], latents_BLC=self.bottleneck.in_linear(x[:, count:]).float())
+        return Encoded(patches=x[:, :count], latents=self.bottleneck.in_linear(x[:, count:]).float())
 
     def decode_patches(self, name: str, latents_BLC: Tensor) -> Tensor:
         """De-quantized tokens -> patches (B, L, P), compute dtype."""
-        stream = self.stream_decoders[name]
+        stream = self.stream_decoder(name)
         x = self.bottleneck.out_linear(latents_BLC.to(self.compute_dtype))
-        x = self.decoder(stream(x), stream.norms)  # type: ignore[arg-type]
-        return stream.paint(x[:, self.config.stream(name).tokens :])  # type: ignore[operator, no-any-return]
+        x = self.decoder(stream(x), stream.norms)
+        return stream.paint(x[:, self.config.stream(name).tokens :])
 
     def decode(self, name: str, latents_BLC: Tensor) -> Tensor:
         """De-quantized tokens -> a stream's output (B, T, C, H, W), float32, unbounded."""
@@ -94,13 +106,13 @@ class AVTokModel(nn.Module):
     def forward(self, name: str, x_BTCHW: Tensor) -> Reconstruction:
         """Encode, quantize (straight-through), decode one stream."""
         encoded = self.encode(name, x_BTCHW)
-        quantized = self.bottleneck.quantizer(encoded.latents_BLC)
+        quantized = self.bottleneck.quantizer(encoded.latents)
         return Reconstruction(recon=self.decode(name, quantized.latents), encoded=encoded, quantized=quantized)
 
     @torch.inference_mode()
     def tokenize(self, name: str, x_BTCHW: Tensor) -> Tensor:
         """A stream's input -> int64 (B, tokens). Deterministic, whatever the module's mode."""
-        return self.bottleneck.quantizer.encode(self.encode(name, x_BTCHW).latents_BLC)
+        return self.bottleneck.quantizer.encode(self.encode(name, x_BTCHW).latents)
 
     @torch.inference_mode()
     def detokenize(self, name: str, codes_BL: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 `cosine`: LARP's stochastic vector quantizer (entries and inputs on the unit sphere, drawn from softmax(cosine / 0.03) in training).
 `euclidean`: the nearest entry; what k-means gives is its optimum, so the linear start (linear_init.py) needs no annealing.
-Evaluation always takes the nearest entry: LARP's official model goes on sampling in eval(), which makes its tokens differ from call to call.
+Evaluation always takes the nearest entry: LARP's official model goes on sampling in eval(), and its tokens differ from call to call.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,77 @@
+"""Frozen teachers of the representation loss: a grid of features for each stream.
+
+The paper's teacher is CAV-MAE Sync, whose file pip cannot deliver. The stand-in is I3D (video) and aisfx (audio) with the pip-delivered
+weights of `avbench.weights`; its name goes into the manifest. B clips, F features, (t, h, w) the stream's patch grid.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from avbench.metrics.features import aisfx, i3d
+from avbench.tokenizers import mel
+
+STAND_IN = "i3d-k400 mixed_4f + aisfx conv_block4 (stand-in for CAV-MAE Sync)"
+STAND_IN_DIMS = {"video": 832, "audio": 512}
+LAST_MIXED = "4f"
+# aisfx's 96 bands are even on HTK's mel scale up to 22,050 Hz; AVTok's mel ends at 8707 Hz.
+BANDS = round(96 * 2.594 / 3.481)
+
+
+class Teacher(Protocol):
+    """name: for the manifest. dims: stream -> F."""
+
+    name: str
+    dims: dict[str, int]
+
+    def features(self, stream: str, clips: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """Video (B, T, 3, H, W) in [0, 1] or waveforms (B, N) at 24 kHz -> (B, t*h*w, F) float32, no gradient."""
+        ...
+
+
+class StandInTeacher:
+    """I3D's Mixed_4f (832 features, one a 4 x 16 x 16 box of a 16 x 128 x 128 clip) and aisfx's last block (512)."""
+
+    name = STAND_IN
+    dims = STAND_IN_DIMS
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        """Raises WeightsUnavailable where a file cannot be had."""
+        self.device = torch.device(device)
+        self.video = i3d.load(self.device)
+        self.audio = aisfx.load(self.device)
+
+    @torch.inference_mode()
+    def features(self, stream: str, clips: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """See `Teacher`."""
+        maps = self._video(clips) if stream == "video" else self._audio(clips)
+        return resample_grid(maps, grid)
+
+    def _video(self, clips_BTCHW: Tensor) -> Tensor:
+        """(B, 832, T/4, H/16, W/16), at the clips' own size: no upsampling to 224, a third of the work."""
+        x = (2 * clips_BTCHW.float().to(self.device) - 1).transpose(1, 2).contiguous(memory_format=i3d.LAYOUT)
+        x = i3d.max_pool(self.video.conv_1a(x), (1, 3, 3), (1, 2, 2))
+        x = i3d.max_pool(self.video.conv_2c(self.video.conv_2b(x)), (1, 3, 3), (1, 2, 2))
+        for name, block in self.video.mixed.items():
+            x = block(i3d.max_pool(x, (3, 3, 3), (2, 2, 2)) if name == "4b" else x)
+            if name == LAST_MIXED:
+                break
+        return x
+
+    def _audio(self, clips_BN: Tensor) -> Tensor:
+        """(B, 512, 1, bands / 8, frames / 8) of the bands that AVTok's mel covers."""
+        audio = aisfx.torchaudio.functional.resample(clips_BN.float().to(self.device), mel.SAMPLE_RATE, aisfx.SAMPLE_RATE)
+        x = aisfx.log_mel(audio)[:, None, :, :BANDS]
+        net = self.audio
+        for block in (net.conv_block1, net.conv_block2, net.conv_block3, net.conv_block4):
+            x = block(x)
+        return x.transpose(2, 3).unsqueeze(2)
+
+
+def resample_grid(maps_BFTHW: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """(B, F, t', h', w') -> (B, t*h*w, F): trilinear where the grids differ, as it is where they agree."""
+    if maps_BFTHW.shape[2:] != grid:
+        maps_BFTHW = F.interpolate(maps_BFTHW, size=grid, mode="trilinear", align_corners=False)
+    return maps_BFTHW.flatten(2).transpose(1, 2).float()
