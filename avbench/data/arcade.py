@@ -1,0 +1,262 @@
+"""The arcade splits: clips of 101 Atari games, made on this machine by ale-py (its wheel holds the games).
+
+A clip is 4.096 s of play by a sticky random policy: 16 frames spread evenly, the whole 210x160 picture resized to 128x128, and the
+sound of the same stretch. An episode (split, game, number) gives a few clips in a row; the split's name is part of the seed, so
+train, val and test share no play. The sha256 of the emulator's raw frames and samples of every clip is pinned in pins/.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from avbench.data import workers
+from avbench.data.source import Made
+from avbench.errors import AvbenchError
+from avbench.paths import cache_root
+from avbench.types import ClipRef, Protocol
+
+# ale-py 0.12.1 has 108 games. Seven cannot be used: adventure is silent; combat, elevator_action, joust, maze_craze, tetris and warlords
+# have no single-player mode or end the process. A fixed list, because a later ale-py with another game would shift every clip.
+GAMES = tuple(
+    [
+        "air_raid",
+        "alien",
+        "amidar",
+        "assault",
+        "asterix",
+        "asteroids",
+        "atlantis",
+        "atlantis2",
+        "backgammon",
+        "bank_heist",
+        "basic_math",
+        "battle_zone",
+        "beam_rider",
+        "berzerk",
+        "blackjack",
+        "bowling",
+        "boxing",
+        "breakout",
+        "carnival",
+        "casino",
+        "centipede",
+        "chopper_command",
+        "crazy_climber",
+        "crossbow",
+        "darkchambers",
+        "defender",
+        "demon_attack",
+        "donkey_kong",
+        "double_dunk",
+        "earthworld",
+        "enduro",
+        "entombed",
+        "et",
+        "fishing_derby",
+        "flag_capture",
+        "freeway",
+        "frogger",
+        "frostbite",
+        "galaxian",
+        "gopher",
+        "gravitar",
+        "hangman",
+        "haunted_house",
+        "hero",
+        "human_cannonball",
+        "ice_hockey",
+        "jamesbond",
+        "journey_escape",
+        "kaboom",
+        "kangaroo",
+        "keystone_kapers",
+        "king_kong",
+        "klax",
+        "koolaid",
+        "krull",
+        "kung_fu_master",
+        "laser_gates",
+        "lost_luggage",
+        "mario_bros",
+        "miniature_golf",
+        "montezuma_revenge",
+        "mr_do",
+        "ms_pacman",
+        "name_this_game",
+        "othello",
+        "pacman",
+        "phoenix",
+        "pitfall",
+        "pitfall2",
+        "pong",
+        "pooyan",
+        "private_eye",
+        "qbert",
+        "riverraid",
+        "road_runner",
+        "robotank",
+        "seaquest",
+        "sir_lancelot",
+        "skiing",
+        "solaris",
+        "space_invaders",
+        "space_war",
+        "star_gunner",
+        "superman",
+        "surround",
+        "tennis",
+        "tic_tac_toe_3d",
+        "time_pilot",
+        "trondead",
+        "turmoil",
+        "tutankham",
+        "up_n_down",
+        "venture",
+        "video_checkers",
+        "video_chess",
+        "video_cube",
+        "video_pinball",
+        "wizard_of_wor",
+        "word_zapper",
+        "yars_revenge",
+        "zaxxon",
+    ]
+)
+ALE_VERSION = "0.12.1"
+VERSION = "1"  # of the policy and of the conversion: part of every seed and stamp
+PINS = Path(__file__).parent / "pins"
+PIN_BYTES = 16  # the first half of a sha256
+CLIPS_PER_EPISODE = {"arcade-train": 10, "arcade-val": 5, "arcade-test": 10}
+WORKER = "avbench.data.arcade_worker"
+
+
+def arcade_train() -> "Arcade":
+    """Entry point of arcade-train."""
+    return Arcade(name="arcade-train", stem="arcade-train")
+
+
+def arcade_val() -> "Arcade":
+    """Entry point of arcade-val: 505 clips, 5 a game."""
+    return Arcade(name="arcade-val", stem="arcade-val")
+
+
+def arcade_test() -> "Arcade":
+    """Entry point of arcade-test: 1,010 clips, 10 a game."""
+    return Arcade(name="arcade-test", stem="arcade-test")
+
+
+def arcade_mini() -> "Arcade":
+    """Entry point of arcade-mini: the first clip of each game of arcade-test, 101 in all."""
+    return Arcade(name="arcade-mini", stem="arcade-test", clips_per_game=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a clip comes from: window number `window` of episode `episode` of `game`."""
+
+    game: str
+    episode: int
+    window: int
+
+
+@dataclass(frozen=True)
+class Arcade:
+    """An arcade split: a `Source`. Clips are in order of their number within the game, so 101 in a row are one of each game.
+
+    stem: the split whose clips these are; clips_per_game: how many of each game, None for all that are pinned.
+    """
+
+    name: str
+    stem: str
+    clips_per_game: int | None = None
+    protocol: Protocol = Protocol()
+    note: str = ""
+    train_split: str | None = "arcade-train"
+
+    @cached_property
+    def pins(self) -> tuple[str, ...]:
+        """First 32 hex digits of the sha256 of each clip's raw frames and samples."""
+        pins = read_pins(self.stem)
+        return pins if self.clips_per_game is None else pins[: self.clips_per_game * len(GAMES)]
+
+    @cached_property
+    def clips(self) -> tuple[ClipRef, ...]:
+        """One a pin."""
+        numbers = (divmod(index, len(GAMES)) for index in range(len(self.pins)))
+        return tuple(ClipRef(id=f"{self.stem}/{GAMES[game]}/{number:04d}", label=GAMES[game]) for number, game in numbers)
+
+    @property
+    def num_official(self) -> int:
+        """All of them: they are made, not found."""
+        return len(self.pins)
+
+    @property
+    def root(self) -> Path:
+        """Shared by the splits of one stem."""
+        return cache_root() / "prepared" / self.stem
+
+    def stamp(self, index: int) -> str:
+        """The clip's pin and the version of the conversion."""
+        return f"{VERSION}:{self.pins[index]}"
+
+    def make(self, indices: Sequence[int], jobs: int) -> Iterator[Made]:
+        """Raises AvbenchError where this machine's emulator gives other frames or samples than the pinned ones."""
+        for index, reply in emulate(self.stem, indices, jobs, protocol=self.protocol):
+            if reply.failure is not None:
+                yield Made(index=index, pin=self.pins[index], failure=reply.failure)
+                continue
+            _check(self.clips[index].id, reply, self.pins[index])
+            video, audio = reply.payloads
+            yield Made(index=index, pin=self.pins[index], video=video, audio=audio)
+
+
+def place(stem: str, index: int) -> Place:
+    """Game, episode and window of clip `index` of a split."""
+    number, game = divmod(index, len(GAMES))
+    episode, window = divmod(number, CLIPS_PER_EPISODE[stem])
+    return Place(game=GAMES[game], episode=episode, window=window)
+
+
+def emulate(
+    stem: str, indices: Sequence[int], jobs: int, *, protocol: Protocol, raw_only: bool = False
+) -> Iterator[tuple[int, workers.Reply]]:
+    """Clip index and the worker's reply, each index once. One request an episode, in order of their first clip."""
+    episodes: dict[tuple[str, int], dict[int, int]] = {}
+    for index in indices:
+        at = place(stem, index)
+        episodes.setdefault((at.game, at.episode), {})[at.window] = index
+    waiting = list(episodes.values())
+    requests = [
+        {
+            "game": game,
+            "seed": f"avbench arcade {VERSION} {stem} {game} {episode}",
+            "wanted": sorted(windows),
+            "protocol": asdict(protocol),
+            "raw_only": raw_only,
+        }
+        for (game, episode), windows in episodes.items()
+    ]
+    for reply in workers.run(WORKER, requests, jobs):
+        left = waiting[reply.request]
+        if reply.failure is None:
+            yield left.pop(reply.header["window"]), reply
+        else:
+            yield from ((index, reply) for index in left.values())
+
+
+def _check(clip: str, reply: workers.Reply, pin: str) -> None:
+    if reply.header["raw"].startswith(pin):
+        return
+    raise AvbenchError(
+        f"the emulator drifted: clip {clip} has raw sha256 {reply.header['raw'][:12]}..., pinned is {pin[:12]}... "
+        f"(ale-py {reply.header['ale_py']} here, the clips are those of {ALE_VERSION}); pip install ale-py=={ALE_VERSION}"
+    )
+
+
+@cache
+def read_pins(stem: str) -> tuple[str, ...]:
+    """The pins of a split, hexadecimal, in the order of its clips."""
+    data = (PINS / f"{stem}.bin").read_bytes()
+    assert len(data) % (PIN_BYTES * len(GAMES)) == 0, f"{stem}.bin is not a whole number of clips a game"
+    return tuple(data[start : start + PIN_BYTES].hex() for start in range(0, len(data), PIN_BYTES))

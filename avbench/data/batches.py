@@ -1,0 +1,106 @@
+"""Prepared clips as tensors, a batch at a time, read ahead by a background thread."""
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from avbench.data import shards
+from avbench.data.convert import Int16, UInt8
+from avbench.types import ClipBatch, ClipFailure
+
+if TYPE_CHECKING:
+    from avbench.data.splits import Split
+
+READ_AHEAD = 2  # batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Batch number `index` of a split: its clips (None if all failed) and those that failed, with reasons."""
+
+    index: int
+    clips: ClipBatch | None
+    failures: tuple[ClipFailure, ...]
+
+
+def batches(split: "Split", batch_size: int, wanted: Sequence[int] | None = None) -> Iterator[Batch]:
+    """Batch k covers `split.clips[k * batch_size : (k + 1) * batch_size]`, whichever are `wanted` (default: all, in order).
+
+    Video float32 (B, T, 3, H, W) in [0, 1], audio float32 (B, 1, N) in [-1, 1].
+    """
+    numbers = range(-(-len(split.clips) // batch_size)) if wanted is None else wanted
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=READ_AHEAD)
+    stopped = threading.Event()
+    reader = threading.Thread(target=_read_ahead, args=(split, batch_size, numbers, ready, stopped), daemon=True)
+    reader.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        while not ready.empty():
+            ready.get_nowait()
+        reader.join()
+
+
+def _read_ahead(split: "Split", size: int, numbers: Sequence[int], ready: queue.Queue, stopped: threading.Event) -> None:
+    def put(item: Batch | BaseException | None) -> None:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    try:
+        for number in numbers:
+            if stopped.is_set():
+                return
+            put(read_batch(split, number, range(number * size, min((number + 1) * size, len(split.clips)))))
+        put(None)
+    except BaseException as error:
+        put(error)
+
+
+def read_batch(split: "Split", number: int, indices: Sequence[int]) -> Batch:
+    """The clips at `indices` as batch `number`, read now."""
+    good, failures = [], []
+    for index, arrays in zip(indices, read_arrays(split, indices), strict=True):
+        if isinstance(arrays, str):
+            clip = split.clips[index]
+            failures.append(ClipFailure(id=clip.id, label=clip.label, reason=arrays))
+        else:
+            good.append((index, *arrays))
+    return Batch(index=number, clips=_clip_batch(split, good) if good else None, failures=tuple(failures))
+
+
+def read_arrays(split: "Split", indices: Sequence[int]) -> Iterator[tuple[UInt8, Int16] | str]:
+    """Video uint8 (T, H, W, 3) and audio int16 (N,) of each clip at `indices`, or why it failed: for training loops."""
+    rows = [row for index in indices if (row := split.entries[index].row) is not None]
+    prepared = shards.read_rows(split.root, rows, split.protocol)
+    for index in indices:
+        entry = split.entries[index]
+        if entry.row is None:
+            yield entry.failure or "not prepared"
+        else:
+            yield next(prepared) or f"its prepared shard is missing or cut off; avbench data verify {split.name}"
+
+
+def _clip_batch(split: "Split", good: list[tuple[int, UInt8, Int16]]) -> ClipBatch:
+    video = torch.from_numpy(np.stack([video for _, video, _ in good])).permute(0, 1, 4, 2, 3)
+    audio = torch.from_numpy(np.stack([audio for _, _, audio in good]))
+    return ClipBatch(
+        ids=tuple(split.clips[index].id for index, _, _ in good),
+        labels=tuple(split.clips[index].label for index, _, _ in good),
+        video=video.to(torch.float32, memory_format=torch.contiguous_format).div_(255),
+        audio=audio[:, None].to(torch.float32).div_(32767),
+        fps=split.protocol.fps,
+        sample_rate=split.protocol.sample_rate,
+    )

@@ -1,0 +1,50 @@
+"""Decodes untrusted video files in a process of its own: `python -m avbench.data.media_worker`, started by avbench.data.files."""
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import cv2
+
+from avbench.data import wire
+from avbench.data.decode import MediaError, read_clip
+
+MAX_MEMORY = 4 * 2**30  # bytes of address space: two 35-megapixel pictures in RGB are 0.2 GB
+
+
+def decode(request: wire.Header) -> Iterator[wire.Message]:
+    """One file. request: path, protocol. Reply: header pin (sha256 of the file); payloads video, audio, or header failure."""
+    path, protocol = Path(request["path"]), request["protocol"]
+    header: wire.Header = {}
+    try:
+        with path.open("rb") as file:
+            header["pin"] = hashlib.file_digest(file, "sha256").hexdigest()
+        video, audio = read_clip(path, **protocol)
+        yield header, [video.tobytes(), audio.tobytes()]
+    except MediaError as error:
+        yield {**header, "failure": str(error)}, []
+    except av.error.InvalidDataError:
+        yield {**header, "failure": "is not a video that can be decoded (invalid data)"}, []
+    except FileNotFoundError:
+        yield {**header, "failure": "is gone"}, []
+    except MemoryError:
+        yield {**header, "failure": f"needs more than {MAX_MEMORY // 2**30} GiB to decode"}, []
+    except Exception as error:  # PyAV passes on whatever FFmpeg says; a file must not end the others
+        yield {**header, "failure": wire.reason(error).replace(f": '{path}'", "")}, []
+
+
+def limit_memory() -> None:
+    """An allocation beyond MAX_MEMORY fails instead of filling the machine (Linux; elsewhere the sizes' limits have to do)."""
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+
+
+if __name__ == "__main__":
+    limit_memory()
+    cv2.setNumThreads(1)
+    av.logging.set_level(av.logging.PANIC)
+    wire.serve(decode)

@@ -1,0 +1,223 @@
+"""Prepared clips on disk: raw arrays in shards of a few hundred clips, and an index of one JSON line a clip.
+
+    <root>/lock  index.jsonl  0000.video.npy (256, T, H, W, 3) uint8  0000.audio.npy (256, N) int16  0001.video.npy ...
+
+The arrays are the reference: what a tokenizer gets and what it is compared with. Rows are only ever added; a line of the index is
+written after its row is on disk, so whatever kills the writer, every row that the index names is whole. Shards are sparse files,
+ordinary .npy (`numpy.load(..., mmap_mode="r")` opens them), read here row by row: no mapped pages pile up in a process.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from avbench.data.convert import Int16, UInt8
+from avbench.errors import AvbenchError
+from avbench.types import Protocol
+
+CLIPS_PER_SHARD = 256  # 250 MB at the protocol of the built-in splits
+MAX_OPEN = 64  # files that one reader keeps open
+COMMIT_EVERY = 32  # clips that a killed writer loses at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A line of the index. `failure` is None and `row` a place for a clip that is prepared; the other way round for one that failed.
+
+    stamp: what the source said of the clip when it was made. sha256: of the video's bytes followed by the audio's.
+    """
+
+    id: str
+    stamp: str
+    pin: str
+    row: int | None = None
+    sha256: str = ""
+    failure: str | None = None
+
+
+def checksum(video: bytes | UInt8, audio: bytes | Int16) -> str:
+    """sha256 (hex) of the video's bytes followed by the audio's."""
+    digest = hashlib.sha256(video)
+    digest.update(audio)
+    return digest.hexdigest()
+
+
+@contextmanager
+def lock(root: Path) -> Iterator[None]:
+    """Alone at work in `root`; waits for another process that is, and is free again when that one ends, however it ends."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / "lock", timeout=24 * 3600):
+            yield
+    except Timeout as error:
+        raise AvbenchError(f"another process has been preparing {root} for a day; end it and try again") from error
+    except OSError as error:
+        raise cannot_write(root, error) from error
+
+
+def cannot_write(root: Path, error: OSError) -> AvbenchError:
+    """The error for a full or unwritable disk."""
+    return AvbenchError(
+        f"cannot write prepared clips to {root}: {error.strerror or error}. What is prepared stands. "
+        "Free some space, use --limit, or set AVBENCH_CACHE to a folder on a larger disk, and repeat the command"
+    )
+
+
+def read_index(root: Path) -> dict[str, Entry]:
+    """id -> its latest entry. A last line that was cut off by a crash does not count; any other damage is an AvbenchError."""
+    try:
+        data = (root / "index.jsonl").read_bytes()
+    except FileNotFoundError:
+        return {}
+    entries: dict[str, Entry] = {}
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
+        try:
+            entry = Entry(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise AvbenchError(f"{root / 'index.jsonl'} line {number} is damaged; delete {root} and prepare the split again") from error
+        entries[entry.id] = entry
+    return entries
+
+
+class Writer:
+    """Adds clips to `root`. To be used under `lock(root)`; `close` (or leaving the `with` block) commits what was added."""
+
+    def __init__(self, root: Path, protocol: Protocol) -> None:
+        self.root = root
+        self.protocol = protocol
+        self._waiting: list[Entry] = []
+        self._files: dict[Path, int] = {}
+        entries = read_index(root).values()
+        self._next_row = 1 + max((entry.row for entry in entries if entry.row is not None), default=-1)
+        _drop_torn_line(root / "index.jsonl")
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.commit()
+        except OSError:
+            if kind is None:
+                raise
+        finally:
+            self._close()
+
+    def add(self, clip_id: str, stamp: str, pin: str, video: bytes, audio: bytes) -> None:
+        """A prepared clip. Raises OSError where the disk is full: clips that were committed stand."""
+        for kind, data in (("video", video), ("audio", audio)):
+            assert len(data) == _row_bytes(self.protocol, kind), f"{clip_id}: {len(data)} bytes of {kind}"
+            self._write(kind, self._next_row, data)
+        self._append(Entry(id=clip_id, stamp=stamp, pin=pin, row=self._next_row, sha256=checksum(video, audio)))
+        self._next_row += 1
+
+    def fail(self, clip_id: str, stamp: str, pin: str, reason: str) -> None:
+        """A clip that could not be made."""
+        self._append(Entry(id=clip_id, stamp=stamp, pin=pin, failure=reason))
+
+    def commit(self) -> None:
+        """Rows to disk, then their lines to the index."""
+        if not self._waiting:
+            return
+        for descriptor in self._files.values():
+            os.fsync(descriptor)
+        self._close()
+        lines = "".join(json.dumps(asdict(entry), ensure_ascii=True) + "\n" for entry in self._waiting)
+        self._waiting = []
+        with (self.root / "index.jsonl").open("a", encoding="ascii") as index:
+            index.write(lines)
+            index.flush()
+            os.fsync(index.fileno())
+
+    def _close(self) -> None:
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files = {}
+
+    def _append(self, entry: Entry) -> None:
+        self._waiting.append(entry)
+        if len(self._waiting) >= COMMIT_EVERY:
+            self.commit()
+
+    def _write(self, kind: str, row: int, data: bytes) -> None:
+        path = shard_path(self.root, row, kind)
+        if path not in self._files:
+            self._files[path] = _open_shard(path, self.protocol, kind)
+        offset = _header_bytes(self._files[path]) + row % CLIPS_PER_SHARD * len(data)
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._files[path], view, offset)
+            view, offset = view[written:], offset + written
+
+
+def shard_path(root: Path, row: int, kind: str) -> Path:
+    """The file that holds `kind` ("video", "audio") of a row."""
+    return root / f"{row // CLIPS_PER_SHARD:04d}.{kind}.npy"
+
+
+def _open_shard(path: Path, protocol: Protocol, kind: str) -> int:
+    """A descriptor to write to; the file is made whole (header and length) under another name first."""
+    if not path.exists():
+        shape, dtype = _row_shape(protocol, kind)
+        temporary = path.with_name(f".{path.name}.tmp")
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=(CLIPS_PER_SHARD, *shape))
+        temporary.replace(path)
+    return os.open(path, os.O_RDWR)
+
+
+def _row_shape(protocol: Protocol, kind: str) -> tuple[tuple[int, ...], np.dtype]:
+    if kind == "video":
+        return (protocol.num_frames, protocol.resolution, protocol.resolution, 3), np.dtype("uint8")
+    return (protocol.num_samples,), np.dtype("<i2")
+
+
+def _row_bytes(protocol: Protocol, kind: str) -> int:
+    shape, dtype = _row_shape(protocol, kind)
+    return int(np.prod(shape)) * dtype.itemsize
+
+
+def _header_bytes(descriptor: int) -> int:
+    """Length of a .npy file's header (format 1.0: 10 bytes and what bytes 8-9 say)."""
+    return 10 + int.from_bytes(os.pread(descriptor, 2, 8), "little")
+
+
+def _drop_torn_line(index: Path) -> None:
+    if index.exists():
+        data = index.read_bytes()
+        if not data.endswith(b"\n") and data:
+            with index.open("r+b") as file:
+                file.truncate(data.rfind(b"\n") + 1)
+
+
+def read_rows(root: Path, rows: Iterable[int], protocol: Protocol) -> Iterator[tuple[UInt8, Int16] | None]:
+    """Video uint8 (T, H, W, 3) and audio int16 (N,) of each row; None for a row whose shard is missing or too short."""
+    descriptors: dict[Path, int] = {}
+    try:
+        for row in rows:
+            video = _read(descriptors, shard_path(root, row, "video"), row, protocol, "video")
+            audio = _read(descriptors, shard_path(root, row, "audio"), row, protocol, "audio")
+            yield None if video is None or audio is None else (video, audio)
+    finally:
+        for descriptor in descriptors.values():
+            os.close(descriptor)
+
+
+def _read(descriptors: dict[Path, int], path: Path, row: int, protocol: Protocol, kind: str) -> np.ndarray | None:
+    try:
+        if path not in descriptors:
+            while len(descriptors) >= MAX_OPEN:
+                os.close(descriptors.pop(next(iter(descriptors))))
+            descriptors[path] = os.open(path, os.O_RDONLY)
+        size = _row_bytes(protocol, kind)
+        data = os.pread(descriptors[path], size, _header_bytes(descriptors[path]) + row % CLIPS_PER_SHARD * size)
+    except OSError:
+        return None
+    shape, dtype = _row_shape(protocol, kind)
+    return np.frombuffer(bytearray(data), dtype=dtype).reshape(shape) if len(data) == size else None

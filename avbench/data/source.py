@@ -1,0 +1,61 @@
+"""What a split's entry point returns: the list of clips and a way to make them. `avbench.data.splits` does everything else."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol as Interface
+
+from avbench.types import ClipRef, Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """One clip, made or failed. `index`: its place in `Source.clips`.
+
+    pin: sha256 (hex) of what it was made from (a file's bytes, an emulator's raw output); "" where that could not be read.
+    video: uint8 (T, H, W, 3) bytes, audio: int16 (N,) bytes, both as the protocol says; empty where `failure` says why.
+    """
+
+    index: int
+    pin: str
+    video: bytes = b""
+    audio: bytes = b""
+    failure: str | None = None
+
+
+class Source(Interface):
+    """A named list of clips. Written by whoever adds a split: a function without arguments that returns one, as an entry point."""
+
+    @property
+    def name(self) -> str:
+        """The split's name."""
+
+    @property
+    def clips(self) -> tuple[ClipRef, ...]:
+        """The clips, in order; ids are unique."""
+
+    @property
+    def protocol(self) -> Protocol:
+        """What a clip is."""
+
+    @property
+    def num_official(self) -> int:
+        """Clips that the official list names, whether they were found or not."""
+
+    @property
+    def note(self) -> str:
+        """What a reader of the numbers must know, e.g. how many clips are missing; or ""."""
+
+    @property
+    def train_split(self) -> str | None:
+        """The split that something would be fitted on for this one."""
+
+    @property
+    def root(self) -> Path:
+        """Folder of the prepared clips."""
+
+    def stamp(self, index: int) -> str:
+        """Changes whenever clip `index` has to be prepared anew (its file has changed, another version of the code)."""
+
+    def make(self, indices: Sequence[int], jobs: int) -> Iterator[Made]:
+        """Make the clips at `indices`, each once, in any order, on `jobs` processes. A clip's failure is a `Made`, not an error."""

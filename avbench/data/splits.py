@@ -1,0 +1,161 @@
+"""Named splits: `load` prepares what is missing, `batches` reads, `verify` compares with the checksums."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from avbench.data import shards, workers
+from avbench.data.batches import Batch, batches
+from avbench.data.folder import folder_source
+from avbench.data.source import Source
+from avbench.errors import UsageError, unknown_name
+from avbench.registry import plugins
+from avbench.types import ClipFailure, ClipRef, Protocol
+
+__all__ = ["Batch", "Split", "batches", "load", "prepare", "verify"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Clips that are prepared on this machine (or known to have failed), in order: what is evaluated.
+
+    checksum: sha256 (hex) over the protocol and each clip's id, label and content pin; a partial or limited split has its own.
+    num_official: clips that the official list names. note: what a reader of the numbers must know, or "".
+    train_split: name of the split that a control or tokenizer is fitted on; None where there is none.
+    root: folder of the prepared shards. entries: where each clip is, in the order of `clips`.
+    """
+
+    name: str
+    clips: tuple[ClipRef, ...]
+    protocol: Protocol
+    checksum: str
+    num_official: int
+    note: str
+    train_split: str | None
+    root: Path
+    entries: tuple[shards.Entry, ...] = field(repr=False)
+
+
+def load(name: str, *, limit: int | None = None, progress: bool = True) -> Split:
+    """The split called `name`, or its first `limit` clips; clips that are not prepared yet are, under a progress bar on stderr.
+
+    Raises UsageError for an unknown name, AvbenchError where its data are missing or the disk is full.
+    """
+    return prepare(name, limit=limit, progress=progress)
+
+
+def prepare(name: str, *, limit: int | None = None, jobs: int | None = None, progress: bool = True) -> Split:
+    """Make whatever of the split is not prepared, on `jobs` processes (default: one a core). Resumes what was stopped or killed.
+
+    A clip that fails is noted with its reason and tried again next time; it never stops the others.
+    """
+    source = find(name)
+    count = _count(source, limit)
+    if _missing(source, count, shards.read_index(source.root)):
+        with shards.lock(source.root):
+            _make(source, _missing(source, count, shards.read_index(source.root)), jobs or workers.available_cores(), progress)
+    return _split(source, count)
+
+
+def verify(name: str, *, limit: int | None = None, progress: bool = True) -> list[ClipFailure]:
+    """Clips that are not prepared, that failed, or whose bytes differ from their checksum.
+
+    A clip that differs is forgotten: the next `prepare` makes it anew. A pinned split's clips are pinned when they are made.
+    """
+    source = find(name)
+    count = _count(source, limit)
+    entries = shards.read_index(source.root)
+    problems = []
+    with _bar(f"verifying {source.name}", count, progress) as bar:
+        for index in range(count):
+            reason = _problem(source, index, entries)
+            if reason:
+                problems.append(ClipFailure(id=source.clips[index].id, label=source.clips[index].label, reason=reason))
+            bar.advance(bar.task_ids[0])
+    return problems
+
+
+def find(name: str) -> Source:
+    """The source of a named split. Raises UsageError for an unknown name."""
+    if name.startswith("folder:"):
+        return folder_source(name)
+    known = plugins("split")
+    if name not in known:
+        raise unknown_name("split", name, [*known, "folder:PATH"])
+    source: Source = known[name].load()()
+    return source
+
+
+def _count(source: Source, limit: int | None) -> int:
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: must be at least 1")
+    return len(source.clips) if limit is None else min(limit, len(source.clips))
+
+
+def _missing(source: Source, count: int, entries: dict[str, shards.Entry]) -> list[int]:
+    """Clips that are not prepared, in order; failed ones too."""
+    return [index for index in range(count) if not _is_prepared(entries.get(source.clips[index].id), source.stamp(index))]
+
+
+def _is_prepared(entry: shards.Entry | None, stamp: str) -> bool:
+    return entry is not None and entry.row is not None and entry.stamp == stamp
+
+
+def _make(source: Source, missing: Sequence[int], jobs: int, progress: bool) -> None:
+    """Under the lock of the source's root."""
+    entries = shards.read_index(source.root)
+    try:
+        with shards.Writer(source.root, source.protocol) as writer, _bar(f"preparing {source.name}", len(missing), progress) as bar:
+            for made in source.make(missing, jobs) if missing else ():
+                clip, stamp = source.clips[made.index], source.stamp(made.index)
+                if made.failure is None:
+                    writer.add(clip.id, stamp, made.pin, made.video, made.audio)
+                elif entries.get(clip.id) != shards.Entry(id=clip.id, stamp=stamp, pin=made.pin, failure=made.failure):
+                    writer.fail(clip.id, stamp, made.pin, made.failure)
+                bar.advance(bar.task_ids[0])
+    except OSError as error:
+        raise shards.cannot_write(source.root, error) from error
+
+
+def _split(source: Source, count: int) -> Split:
+    known = shards.read_index(source.root)
+    clips = source.clips[:count]
+    entries = tuple(known[clip.id] for clip in clips)
+    return Split(
+        name=source.name, clips=clips, protocol=source.protocol, checksum=_checksum(source.protocol, clips, entries),
+        num_official=source.num_official, note=source.note, train_split=source.train_split, root=source.root, entries=entries,
+    )  # fmt: skip
+
+
+def _checksum(protocol: Protocol, clips: Sequence[ClipRef], entries: Sequence[shards.Entry]) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(protocol), sort_keys=True).encode())
+    for clip, entry in zip(clips, entries, strict=True):
+        digest.update(json.dumps([clip.id, clip.label, entry.pin]).encode())
+    return digest.hexdigest()
+
+
+def _problem(source: Source, index: int, entries: dict[str, shards.Entry]) -> str | None:
+    entry = entries.get(source.clips[index].id)
+    if entry is None or entry.stamp != source.stamp(index):
+        return f"not prepared; avbench data prepare {source.name}"
+    if entry.row is None:
+        return entry.failure
+    arrays = next(shards.read_rows(source.root, [entry.row], source.protocol))
+    if arrays is not None and shards.checksum(*arrays) == entry.sha256:
+        return None
+    reason = "prepared bytes differ from their checksum; prepare the split again to make the clip anew"
+    with shards.lock(source.root), shards.Writer(source.root, source.protocol) as writer:
+        writer.fail(entry.id, entry.stamp, entry.pin, reason)
+    return reason
+
+
+def _bar(title: str, total: int, shown: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), disable=not (shown and total))
+    bar.add_task(title, total=total)
+    return bar
