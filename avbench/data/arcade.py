@@ -11,123 +11,19 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from avbench.data import workers
+from avbench.data.arcade_games import GAMES
 from avbench.data.source import Made
 from avbench.errors import AvbenchError
 from avbench.paths import cache_root
 from avbench.types import ClipRef, Protocol
 
-# ale-py 0.12.1 has 108 games. Seven cannot be used: adventure is silent; combat, elevator_action, joust, maze_craze, tetris and warlords
-# have no single-player mode or end the process. A fixed list, because a later ale-py with another game would shift every clip.
-GAMES = tuple(
-    [
-        "air_raid",
-        "alien",
-        "amidar",
-        "assault",
-        "asterix",
-        "asteroids",
-        "atlantis",
-        "atlantis2",
-        "backgammon",
-        "bank_heist",
-        "basic_math",
-        "battle_zone",
-        "beam_rider",
-        "berzerk",
-        "blackjack",
-        "bowling",
-        "boxing",
-        "breakout",
-        "carnival",
-        "casino",
-        "centipede",
-        "chopper_command",
-        "crazy_climber",
-        "crossbow",
-        "darkchambers",
-        "defender",
-        "demon_attack",
-        "donkey_kong",
-        "double_dunk",
-        "earthworld",
-        "enduro",
-        "entombed",
-        "et",
-        "fishing_derby",
-        "flag_capture",
-        "freeway",
-        "frogger",
-        "frostbite",
-        "galaxian",
-        "gopher",
-        "gravitar",
-        "hangman",
-        "haunted_house",
-        "hero",
-        "human_cannonball",
-        "ice_hockey",
-        "jamesbond",
-        "journey_escape",
-        "kaboom",
-        "kangaroo",
-        "keystone_kapers",
-        "king_kong",
-        "klax",
-        "koolaid",
-        "krull",
-        "kung_fu_master",
-        "laser_gates",
-        "lost_luggage",
-        "mario_bros",
-        "miniature_golf",
-        "montezuma_revenge",
-        "mr_do",
-        "ms_pacman",
-        "name_this_game",
-        "othello",
-        "pacman",
-        "phoenix",
-        "pitfall",
-        "pitfall2",
-        "pong",
-        "pooyan",
-        "private_eye",
-        "qbert",
-        "riverraid",
-        "road_runner",
-        "robotank",
-        "seaquest",
-        "sir_lancelot",
-        "skiing",
-        "solaris",
-        "space_invaders",
-        "space_war",
-        "star_gunner",
-        "superman",
-        "surround",
-        "tennis",
-        "tic_tac_toe_3d",
-        "time_pilot",
-        "trondead",
-        "turmoil",
-        "tutankham",
-        "up_n_down",
-        "venture",
-        "video_checkers",
-        "video_chess",
-        "video_cube",
-        "video_pinball",
-        "wizard_of_wor",
-        "word_zapper",
-        "yars_revenge",
-        "zaxxon",
-    ]
-)
 ALE_VERSION = "0.12.1"
-VERSION = "1"  # of the policy and of the conversion: part of every seed and stamp
+VERSION = "1"  # of the policy: part of every seed
+CONVERSION = "1"  # of what is made of the raw frames and samples: part of every stamp
 PINS = Path(__file__).parent / "pins"
 PIN_BYTES = 16  # the first half of a sha256
 CLIPS_PER_EPISODE = {"arcade-train": 10, "arcade-val": 5, "arcade-test": 10}
+PROTOCOL = Protocol()
 WORKER = "avbench.data.arcade_worker"
 
 
@@ -170,7 +66,7 @@ class Arcade:
     name: str
     stem: str
     clips_per_game: int | None = None
-    protocol: Protocol = Protocol()
+    protocol: Protocol = PROTOCOL
     note: str = ""
     train_split: str | None = "arcade-train"
 
@@ -198,7 +94,7 @@ class Arcade:
 
     def stamp(self, index: int) -> str:
         """The clip's pin and the version of the conversion."""
-        return f"{VERSION}:{self.pins[index]}"
+        return f"{VERSION}.{CONVERSION}:{self.pins[index]}"
 
     def make(self, indices: Sequence[int], jobs: int) -> Iterator[Made]:
         """Raises AvbenchError where this machine's emulator gives other frames or samples than the pinned ones."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from avbench.data import workers
-from avbench.data.arcade import CLIPS_PER_EPISODE, GAMES, PIN_BYTES, emulate
+from avbench.data.arcade import CLIPS_PER_EPISODE, PIN_BYTES, emulate
+from avbench.data.arcade_games import GAMES
 from avbench.errors import AvbenchError
 from avbench.types import Protocol
 

@@ -79,7 +79,10 @@ def _emulator(game: str, seed: int) -> ALEInterface:
     ale.setInt("random_seed", seed)
     ale.setInt("frame_skip", 1)
     ale.setFloat("repeat_action_probability", 0.0)  # the stickiness is ours
-    ale.loadROM(roms.get_rom_path(game))
+    rom = roms.get_rom_path(game)
+    if rom is None:
+        raise ValueError(f"ale-py {ale_py.__version__} has no game {game}")
+    ale.loadROM(rom)
     return ale
 
 
@@ -101,8 +104,8 @@ def is_clip(frames: UInt8, sound: UInt8) -> bool:
 
 def raw_checksum(frames: UInt8, sound: UInt8) -> str:
     """sha256 of the pictures' and all samples' bytes, as the emulator gave them."""
-    digest = hashlib.sha256(np.ascontiguousarray(frames))
-    digest.update(np.ascontiguousarray(sound))
+    digest = hashlib.sha256(frames.tobytes())
+    digest.update(sound.tobytes())
     return digest.hexdigest()
 
 
@@ -140,7 +143,7 @@ def prepared(frames: UInt8, sound: UInt8, protocol: dict[str, Any]) -> list[byte
     The emulator's samples are unipolar (0 or +level), with an offset of up to 0.9 of full scale in some games, hence `block_dc`.
     """
     video = np.stack([convert.whole_picture(frame, protocol["resolution"]) for frame in frames])
-    samples = convert.block_dc((sound.reshape(-1).astype(np.float32) - 128) / 128, SAMPLE_RATE)
+    samples = convert.block_dc((sound.reshape(-1).astype(np.float32) - np.float32(128)) / np.float32(128), SAMPLE_RATE)
     audio = convert.resample(samples, SAMPLE_RATE, protocol["sample_rate"])
     length = round(protocol["duration_s"] * protocol["sample_rate"])
     return [video.tobytes(), convert.to_int16(convert.to_length(audio, length)).tobytes()]

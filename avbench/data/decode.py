@@ -65,6 +65,7 @@ def read_clip(path: Path, *, num_frames: int, duration_s: float, resolution: int
 def _open(path: Path) -> Iterator[InputContainer]:
     options = {"format_whitelist": FORMATS, "max_streams": "64"}
     with path.open("rb") as file, av.open(file, container_options=options, io_open=_refuse) as container:
+        assert isinstance(container, InputContainer)
         yield container
 
 
@@ -244,5 +245,5 @@ def _mono(frame: av.AudioFrame) -> Float32:
     if samples.dtype == np.uint8:
         samples = samples.astype(np.float32) / 128 - 1
     elif np.issubdtype(samples.dtype, np.integer):
-        samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+        samples = samples.astype(np.float32) / 2.0 ** (8 * samples.dtype.itemsize - 1)
     return np.nan_to_num(samples.mean(axis=0, dtype=np.float32), posinf=1.0, neginf=-1.0)

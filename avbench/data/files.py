@@ -11,6 +11,7 @@ from avbench.data.source import Made
 from avbench.types import ClipRef, Protocol
 
 VERSION = "1"  # of the decoding: part of every stamp
+PROTOCOL = Protocol()
 WORKER = "avbench.data.media_worker"
 EXTENSIONS = frozenset([".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".ogv", ".wmv", ".3gp"])
 
@@ -26,7 +27,7 @@ class Files:
     note: str
     train_split: str | None
     root: Path
-    protocol: Protocol = Protocol()
+    protocol: Protocol = PROTOCOL
 
     def stamp(self, index: int) -> str:
         """Size and time of change of the file, and the version of the decoding."""

@@ -42,7 +42,7 @@ class Entry:
     failure: str | None = None
 
 
-def checksum(video: bytes | UInt8, audio: bytes | Int16) -> str:
+def checksum(video: bytes, audio: bytes) -> str:
     """sha256 (hex) of the video's bytes followed by the audio's."""
     digest = hashlib.sha256(video)
     digest.update(audio)

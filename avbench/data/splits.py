@@ -146,7 +146,7 @@ def _problem(source: Source, index: int, entries: dict[str, shards.Entry]) -> st
     if entry.row is None:
         return entry.failure
     arrays = next(shards.read_rows(source.root, [entry.row], source.protocol))
-    if arrays is not None and shards.checksum(*arrays) == entry.sha256:
+    if arrays is not None and shards.checksum(arrays[0].tobytes(), arrays[1].tobytes()) == entry.sha256:
         return None
     reason = "prepared bytes differ from their checksum; prepare the split again to make the clip anew"
     with shards.lock(source.root), shards.Writer(source.root, source.protocol) as writer:

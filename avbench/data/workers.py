@@ -121,7 +121,7 @@ class _Worker:
     """One worker process."""
 
     def __init__(self, module: str) -> None:
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         command = [sys.executable, "-m", module]
         pipe = subprocess.PIPE
@@ -136,7 +136,12 @@ class _Worker:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         timed_out = threading.Event()
-        timer = threading.Timer(timeout_s, lambda: (timed_out.set(), self._process.kill()))
+
+        def too_long() -> None:
+            timed_out.set()
+            self._process.kill()
+
+        timer = threading.Timer(timeout_s, too_long)
         timer.daemon = True
         timer.start()
         try:
