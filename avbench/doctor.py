@@ -36,14 +36,14 @@ class Line:
 def names(kind: str) -> str:
     """The table of `avbench list KIND` ("tokenizers", "metrics", "splits", "weights" or "recipes")."""
     if kind == "weights":
-        rows = [(s.name, "here" if s.present else "absent", _megabytes(s.size), s.pin, s.licence, s.used_by) for s in weights.status()]
-        return tabulate(rows, headers=("weights", "state", "size", "pin", "licence", "used by"))
+        files = [(s.name, "here" if s.present else "absent", _megabytes(s.size), s.pin, s.licence, s.used_by) for s in weights.status()]
+        return tabulate(files, headers=("weights", "state", "size", "pin", "licence", "used by"))
     if kind == "recipes":
         return _recipes()
     rows = [(plugin.name, plugin.distribution, _first_line(plugin)) for plugin in registry.plugins(kind.removesuffix("s")).values()]
     if kind == "splits":
         rows.append(("folder:PATH", "avbench", "Any folder of videos; a sub-folder is a label."))
-    return tabulate(rows, headers=(kind.removesuffix("s"), "from", "what"), maxcolwidths=(None, None, 100))
+    return tabulate(rows, headers=(kind.removesuffix("s"), "from", "what"), maxcolwidths=[None, None, 100])
 
 
 def report() -> str:
@@ -137,9 +137,7 @@ def _megabytes(size: int | None) -> str:
 
 
 def _recipes() -> str:
-    if not (Path(__file__).parent / "train").is_dir():
-        return "no recipes: this version does not train yet"
-    from avbench.train import recipes  # type: ignore[import-not-found,unused-ignore]
+    from avbench.train import recipes
 
     rows = [(name, (inspect.getdoc(recipe) or "").partition("\n")[0]) for name, recipe in recipes.RECIPES.items()]
     return tabulate(rows, headers=("recipe", "what"))
