@@ -3,7 +3,7 @@
 Why: a holistic tokenizer drawn at random stays on a plateau (19.2 dB after 20,000 arcade clips, decoder ignoring its tokens), while PCA
 and k-means of the same patches, no network, reach 24.1 dB. Only the initialisation differs; every weight is trained afterwards.
 
-How. A residual channel is one of: content (PCA coordinates, unit r.m.s. over the first `code_width`), position (`orthogonal_grid`), type
+How. A residual channel is one of: content (PCA coordinates, r.m.s. SCALE over the first `code_width`), position (`orthogonal_grid`), type
 (+1 for what is copied from, -1 for queries) and two anchors of opposite sign, so large that a pre-LN divides by nearly the same number
 for every token. In the first block head 0 compares positions and prefers keys of type +1, so query i reads the content of
 patch i; every other residual branch ends in zeros. The bottleneck passes the first content channels, the decoder mirrors the
@@ -29,7 +29,8 @@ from avbench.tokenizers.avtok.positions import orthogonal_grid
 from avbench.tokenizers.avtok.streams import StreamDecoder
 
 RESERVED = 5  # type, balance, zero, two anchors
-NORM = 16.0  # what every pre-LN divides by: the anchors' energy is NORM^2 * width against ~code_width of content
+SCALE = 8.0  # residual content per unit of latent: what training adds is a correction of about 1/8 of the content
+NORM = 6.0  # what every pre-LN divides by, in units of SCALE: anchors' energy NORM^2 * width against about code_width of content
 SHARPNESS = 14.0  # logit gap between patch i and a patch that differs from it in one coordinate: exp(-14) leaks past it
 LIFT = 3.0  # cosine codes: the constant channel, in units of the latents' r.m.s. norm
 
@@ -114,8 +115,8 @@ def _init_embedding(embed: nn.Linear, basis: Basis) -> None:
     count = len(basis.components)
     for parameter in embed.parameters():
         parameter.zero_()
-    embed.weight[:count] = basis.components / basis.unit
-    embed.bias[:count] = -(basis.components @ basis.mean) / basis.unit
+    embed.weight[:count] = basis.components * (SCALE / basis.unit)
+    embed.bias[:count] = -(basis.components @ basis.mean) * (SCALE / basis.unit)
 
 
 def _init_head(decoder: StreamDecoder, basis: Basis, channels: Channels) -> None:
@@ -128,14 +129,14 @@ def _init_head(decoder: StreamDecoder, basis: Basis, channels: Channels) -> None
 
 
 def _table(code: Tensor, rows: int, kind: int, channels: Channels) -> Tensor:
-    """(rows, D): position code (rows beyond the patches have none), type, balance and anchors; each row of sum 0 and energy NORM^2 * D."""
+    """(rows, D): position code (rows beyond the patches have none), type, balance and anchors, times SCALE; each row of sum 0, energy (SCALE * NORM)^2 * D."""
     table = torch.zeros(rows, channels.width)
     table[: len(code), channels.content : channels.content + code.shape[1]] = NORM * code[:rows]
     table[:, channels.type] = NORM * kind
     table[:, channels.type + 1] = -table.sum(1)
     anchor = ((NORM**2 * channels.width - table.square().sum(1)) / 2).sqrt()
     table[:, -2], table[:, -1] = anchor, -anchor
-    return table
+    return SCALE * table
 
 
 def _init_norms(norms: nn.ModuleList, basis: Basis, channels: Channels) -> None:
@@ -174,16 +175,16 @@ def _copy_through_first_block(transformer: Transformer, channels: Channels, conf
     value.zero_()
     value[:count, :count] = torch.eye(count)
     value[:count, channels.zero] = -1.0
-    attn.proj.weight[:count, :count] = torch.eye(count)
+    attn.proj.weight[:count, :count] = SCALE * torch.eye(count)
 
 
 def _init_bottleneck(model: AVTokModel, channels: Channels) -> None:
     count = code_width(model.config)
     bottleneck = model.bottleneck
-    for linear in (bottleneck.in_linear, bottleneck.out_linear):
+    for linear, scale in ((bottleneck.in_linear, 1 / SCALE), (bottleneck.out_linear, SCALE)):
         nn.init.zeros_(linear.weight)
         nn.init.zeros_(linear.bias)
-        linear.weight[:count, :count] = torch.eye(count)
+        linear.weight[:count, :count] = scale * torch.eye(count)
     if model.config.quantizer.kind == "cosine":
         lift = LIFT * count**0.5
         bottleneck.in_linear.bias[count] = lift

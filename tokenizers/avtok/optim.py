@@ -12,25 +12,34 @@ NO_DECAY_DIMS = 2  # biases, norms, queries of one row: decay pulls them to noth
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerGroups:
-    """muon: hidden matrices. decay, no_decay: AdamW's (embeddings, heads, bottleneck, codebook, queries | biases, norms)."""
+    """muon: hidden matrices. raw, decay, no_decay: AdamW's (patch embeddings and the bottleneck's input | heads, bottleneck's output |
+    codebook, queries, biases, norms).
+
+    raw: layers that read large inputs which no norm has scaled (thousands of pixels that move together; the residual stream with its
+    anchors). Adam's equal steps add up there: give them a hundredth of the learning rate. With one rate for all (1e-4), the linear start
+    of arcade fell from 24.0 to 19.6 dB in 1000 clips.
+    """
 
     muon: list[nn.Parameter]
+    raw: list[nn.Parameter]
     decay: list[nn.Parameter]
     no_decay: list[nn.Parameter]
 
 
 def optimizer_groups(named: Iterable[tuple[str, nn.Parameter]]) -> OptimizerGroups:
-    """Sort what requires a gradient into the three groups, in the order given (checkpoints of optimisers rely on it).
+    """Sort what requires a gradient into the four groups, in the order given (checkpoints of optimisers rely on it).
 
     Positions, queries and the codebook are matrices by shape but tables by use: AdamW without decay.
     """
-    groups = OptimizerGroups(muon=[], decay=[], no_decay=[])
+    groups = OptimizerGroups(muon=[], raw=[], decay=[], no_decay=[])
     for name, parameter in named:
         if not parameter.requires_grad:
             continue
         if HIDDEN.search(name):
             groups.muon.append(parameter)
-        elif parameter.ndim >= NO_DECAY_DIMS and name.endswith(("linear.weight", "head.weight", "embed.weight")):
+        elif "patch_embed." in name or "in_linear." in name:
+            groups.raw.append(parameter)
+        elif parameter.ndim >= NO_DECAY_DIMS and name.endswith(("linear.weight", "head.weight")):
             groups.decay.append(parameter)
         else:
             groups.no_decay.append(parameter)

@@ -73,8 +73,8 @@ def count_parameters(module: nn.Module) -> int:
 def parameter_table(config: AVTokConfig) -> dict[str, int]:
     """Parameters by part, on the meta device (no memory): the tokenizer by owner, prior, projectors, and their sum.
 
-    The paper prints 208.4 M; base comes to 209.2 M. Video alone is LARP's 172.18 M exactly, prior 21.7 M, two REPA projectors 14.7 M: 208.6 M,
-    our reading of the paper; the audio stream's own embedding, queries, norms and head add 0.57 M.
+    The paper prints 208.4 M; base comes to 209.2 M. Video alone is LARP's 172.18 M exactly, prior 21.7 M, two REPA projectors
+    14.7 M: 208.6 M, our reading of the paper; the audio stream's own embedding, queries, norms and head add 0.57 M.
     """
     import torch
 
