@@ -71,11 +71,11 @@ def decode(data: bytes, duration_s: float) -> tuple[Tensor, int]:
         frames = [frame for packet in packets for frame in codec.decode(av.Packet(packet))]
     except (av.FFmpegError, ValueError) as error:
         raise AvbenchError(f"Opus payload of {len(data)} bytes is damaged: {error}") from error
-    audio = torch.from_numpy(np.concatenate([_samples(frame) for frame in frames])) if frames else torch.zeros(0)
-    audio = torchaudio.functional.resample(audio[PRE_SKIP_48K:], DECODER_RATE, sample_rate)
+    audio = torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.float32), *map(_samples, frames)]))[PRE_SKIP_48K:]
     num_samples = round(duration_s * sample_rate)
-    if len(audio) < num_samples:
-        raise AvbenchError(f"Opus payload of {len(data)} bytes is damaged: {len(audio)} samples of {num_samples}")
+    if len(audio) < num_samples * DECODER_RATE // sample_rate:
+        raise AvbenchError(f"Opus payload of {len(data)} bytes is damaged: {len(audio) / DECODER_RATE:.3f} s of {duration_s:g} s")
+    audio = torchaudio.functional.resample(audio, DECODER_RATE, sample_rate)
     return audio[:num_samples].clamp(-1, 1), sample_rate
 
 
