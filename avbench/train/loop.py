@@ -1,0 +1,307 @@
+"""`train`: a recipe's stages one after the other, resumable at any moment, as one straight line."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from avbench.data import splits
+from avbench.data.splits import Split
+from avbench.errors import AvbenchError, UsageError
+from avbench.registry import plugins
+from avbench.train import checkpoint, recipes
+from avbench.train.checkpoint import Identity, Position
+from avbench.train.config import TrainConfig
+from avbench.train.data import ClipReader, Order, Share, TrainBatch, micro_batches
+from avbench.train.evaluate import evaluate
+from avbench.train.export import export, provenance
+from avbench.train.flops import flops_per_clip, measured_peak
+from avbench.train.log import Log
+from avbench.train.picture import write_picture
+from avbench.train.stages import StageRun
+from avbench.train.start import apply_linear_start, branches, build_models
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """Where a call left its run. finished: all stages (or those up to the one asked for) are done. held_out: the last numbers."""
+
+    out: Path
+    stage: str
+    clips_seen: int
+    minutes: float  # of training, all calls together
+    finished: bool
+    held_out: dict[str, float]
+
+
+def train(
+    recipe: str | TrainConfig,
+    *,
+    split: str = "arcade-train",
+    out: Path,
+    max_minutes: float | None = None,
+    stage: str | None = None,
+    device: str = "auto",
+    limit: int | None = None,
+    seed: int | None = None,
+) -> TrainResult:
+    """Train from nothing, or go on where `out` was left; `out` then holds a checkpoint that `--tokenizer avtok --checkpoint` takes.
+
+    max_minutes: pause after so many minutes of this call (schedules are in clips, so a pause changes nothing). stage: pause after
+    it. limit: the first so many clips of the split. Under torchrun every process takes its share of each batch.
+    Raises UsageError for an unknown recipe, stage, split or device, AvbenchError where `out` holds another run.
+    """
+    begin = time.monotonic()
+    config = recipes.config(recipe) if seed is None else replace(recipes.config(recipe), seed=seed)
+    _check_stage(config, stage)
+    accelerator = _accelerator(device)
+    _check_batch(config, accelerator)
+    with accelerator.main_process_first():
+        data, held_out_data = load_data(split, limit, config)
+    run = _Run(config, data, held_out_data, Path(out), accelerator, begin)
+    try:
+        return run.go(None if max_minutes is None else begin + 60 * max_minutes, stage)
+    finally:
+        run.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """A split, and which of its good clips are used."""
+
+    split: Split
+    reader: ClipReader
+    indices: range
+
+
+def load_data(split: str, limit: int | None, config: TrainConfig) -> tuple[Clips, Clips]:
+    """Training and held-out clips. Held out are the first of NAME-val where there is such a split, else the last of the split itself."""
+    loaded = splits.load(split, limit=limit)
+    reader = ClipReader(loaded)
+    validation = split.removesuffix("-train") + "-val"
+    if split.endswith("-train") and validation in plugins("split"):
+        other = splits.load(validation, limit=config.eval_clips)
+        other_reader = ClipReader(other)
+        return Clips(split=loaded, reader=reader, indices=range(len(reader))), Clips(
+            split=other, reader=other_reader, indices=range(len(other_reader))
+        )
+    kept = len(reader) - min(config.eval_clips, len(reader) // 5)
+    if kept in (0, len(reader)):
+        raise AvbenchError(f"{split} has {len(reader)} clips: too few to train on most and hold out some; at least 5 are needed")
+    return Clips(split=loaded, reader=reader, indices=range(kept)), Clips(split=loaded, reader=reader, indices=range(kept, len(reader)))
+
+
+class _Run:
+    """A call of `train`: what lasts over its stages."""
+
+    def __init__(self, config: TrainConfig, data: Clips, held_out: Clips, out: Path, accelerator: Accelerator, begin: float) -> None:
+        self.config, self.data, self.held_out, self.out, self.accelerator = config, data, held_out, out, accelerator
+        self.device = accelerator.device
+        self.identity = Identity(
+            recipe=config.name,
+            digest=config.digest,
+            split=data.split.name,
+            split_checksum=data.split.checksum,
+            num_clips=len(data.indices),
+        )
+        self.saved = checkpoint.load(out, self.identity)
+        self.position = self.saved.position if self.saved else Position()
+        self.minutes_before = self.position.minutes
+        self.begin = begin
+        self.models = build_models(config)
+        if self.saved is None and config.linear_start:
+            apply_linear_start(self.models, config, data.reader)
+        for model in self.models.values():
+            model.to(self.device)
+        self.order = Order(num_clips=len(data.indices), batch_size=config.batch_size, seed=config.seed)
+        self.peak = measured_peak(self.device, getattr(torch, config.compute_dtype))
+        self.log = Log(out, step=self._global_step(), total_clips=config.clips) if accelerator.is_main_process else None
+        self.last: dict[str, float] = {}
+        self.next_eval = self.next_save = 0.0
+
+    def go(self, deadline: float | None, until: str | None) -> TrainResult:
+        """All stages that are left, or as far as the deadline or the stage `until` allow."""
+        names = [stage.name for stage in self.config.stages]
+        end = len(names) if until is None else names.index(until) + 1
+        while self.position.stage < end:
+            run = StageRun(self.config, self.position.stage, self.models, self.accelerator)
+            if self.saved is not None:
+                run.load_state(self.saved.state)
+                self.saved = None
+            self._train_stage(run, deadline)
+            if self.position.step < run.steps:
+                break
+            self._finish_stage(run)
+        stage = names[min(self.position.stage, len(names) - 1)]
+        return TrainResult(
+            out=self.out,
+            stage=stage,
+            clips_seen=self._clips_seen(),
+            minutes=self.position.minutes,
+            finished=self.position.stage >= end,
+            held_out=self.last,
+        )
+
+    def close(self) -> None:
+        """Stop the display."""
+        if self.log is not None:
+            self.log.close()
+
+    def _train_stage(self, run: StageRun, deadline: float | None) -> None:
+        """Steps until the stage or the time is over; looked at every `log_steps` steps, where the device is waited for anyway."""
+        first, offset = self.position.step, self._global_step() - self.position.step
+        batches = _Waiting(self._batches(run, range(offset + first, offset + run.steps)))
+        speed = flops_per_clip(self.config, run.stage) / self.peak
+        self._report(run, first)
+        mark = time.monotonic()
+        try:
+            for step in range(first, run.steps):
+                run.step(batches, step, self._clips_seen())
+                self.position = replace(self.position, step=step + 1)
+                if (step + 1) % self.config.log_steps and step + 1 < run.steps:
+                    continue
+                losses, now = run.take_sums(), time.monotonic()
+                clips_per_s = self._steps_since_mark(step + 1, first) * self.config.batch_size / (now - mark)
+                utilisation = clips_per_s * speed / self.accelerator.num_processes
+                self._log_step(run, losses, clips_per_s, utilisation, batches.take() / (now - mark))
+                self._checkpoint_if_due(run, now)
+                if self._agree(deadline is not None and now >= deadline):
+                    break
+                mark = time.monotonic()
+        finally:
+            batches.close()
+        self._report(run, self.position.step)
+        self._save(run)
+
+    def _steps_since_mark(self, step: int, first: int) -> int:
+        since = (step - 1) // self.config.log_steps * self.config.log_steps
+        return step - max(first, since)
+
+    def _checkpoint_if_due(self, run: StageRun, now: float) -> None:
+        if self._agree(now >= self.next_eval):
+            self._report(run, self.position.step)
+        if self._agree(now >= self.next_save):
+            self._save(run)
+
+    def _finish_stage(self, run: StageRun) -> None:
+        """The next stage begins: from the moving average, with fresh optimisers."""
+        run.finish()
+        if self.position.stage + 1 < len(self.config.stages):
+            self.position = replace(self.position, stage=self.position.stage + 1, step=0)
+            self.accelerator.wait_for_everyone()
+            fresh = StageRun(self.config, self.position.stage, self.models, self.accelerator)
+            self._save(fresh)
+            self.saved = checkpoint.load(self.out, self.identity)
+        else:
+            self.position = replace(self.position, stage=self.position.stage + 1)
+
+    def _batches(self, run: StageRun, steps: range) -> Iterator[TrainBatch]:
+        with_audio = "audio" in run.stage.streams and bool(run.stage.loss.audio.alignment)
+        share = Share(
+            part=self.accelerator.process_index,
+            parts=self.accelerator.num_processes,
+            accumulate=self.config.accumulate,
+            with_audio=with_audio,
+        )
+        return micro_batches(self.data.reader, self.order, steps, share, self.device)
+
+    def _log_step(self, run: StageRun, losses: dict[str, float], clips_per_s: float, utilisation: float, waiting: float) -> None:
+        if self.log is None:
+            return
+        values = self._place(run) | {"losses": losses, "rate": run.share, "clips_per_s": round(clips_per_s, 2)}
+        self.log.write("train", values | {"mfu": round(utilisation, 4), "waiting_for_data": round(waiting, 4)})
+        held_out = "  ".join(f"{name} {value:.2f}" for name, value in self.last.items())
+        self.log.show(run.stage.name, self._clips_seen(), losses["total"], clips_per_s, held_out)
+
+    def _report(self, run: StageRun, step: int) -> None:
+        """Held-out numbers and picture."""
+        if self.log is not None:
+            by_stream = {stream: run.average.models[name] for name, streams in branches(self.config).items() for stream in streams}
+            for model in by_stream.values():
+                model.to(self.device)
+            found = evaluate(by_stream, self.held_out.reader, list(self.held_out.indices), self.device)
+            self.last = found.values
+            self.log.write("eval", self._place(run) | {"held_out": found.values})
+            write_picture(self.out / "pictures" / f"{self._global_step():08d}.png", found.reference, found.recon)
+        self.next_eval = time.monotonic() + 60 * self.config.eval_minutes
+
+    def _save(self, run: StageRun) -> None:
+        """The checkpoint, and the published files beside it."""
+        minutes = self.minutes_before + (time.monotonic() - self.begin) / 60
+        self.position = replace(self.position, minutes=minutes)
+        if self.accelerator.is_main_process:
+            checkpoint.save(self.out, self.identity, self.position, run.state())
+            progress = {"stage": run.stage.name, "clips_seen": self._clips_seen(), "minutes": round(minutes, 1), "held_out": self.last}
+            export(self.out, run.average.models, self.config, provenance(self.config, self.data.split, self.device, progress))
+        self.accelerator.wait_for_everyone()
+        self.next_save = time.monotonic() + 60 * self.config.save_minutes
+
+    def _place(self, run: StageRun) -> dict[str, Any]:
+        return {"step": self._global_step(), "stage": run.stage.name, "clips_seen": self._clips_seen()}
+
+    def _global_step(self) -> int:
+        before = sum(stage.clips for stage in self.config.stages[: self.position.stage]) // self.config.batch_size
+        return before + (self.position.step if self.position.stage < len(self.config.stages) else 0)
+
+    def _clips_seen(self) -> int:
+        return self._global_step() * self.config.batch_size
+
+    def _agree(self, mine: bool) -> bool:
+        """The first process's clock decides for all."""
+        if self.accelerator.num_processes == 1:
+            return mine
+        flag = torch.tensor(float(mine), device=self.device)
+        torch.distributed.broadcast(flag, 0)
+        return bool(flag)
+
+
+class _Waiting:
+    """Counts the seconds that the loop stood still for data."""
+
+    def __init__(self, batches: Iterator[TrainBatch]) -> None:
+        self._batches, self._seconds = batches, 0.0
+
+    def __iter__(self) -> "_Waiting":
+        return self
+
+    def __next__(self) -> TrainBatch:
+        begin = time.monotonic()
+        batch = next(self._batches)
+        self._seconds += time.monotonic() - begin
+        return batch
+
+    def take(self) -> float:
+        """Seconds since the last call."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._batches.close()  # type: ignore[attr-defined]
+
+
+def _accelerator(device: str) -> Accelerator:
+    """Process group and device; the model computes in bfloat16 by itself, so accelerate's autocast stays off."""
+    if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
+        raise UsageError(f'unknown device "{device}"; auto, cpu or cuda')
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"no CUDA device here for --device {device}; cpu or auto")
+    return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision="no")
+
+
+def _check_stage(config: TrainConfig, stage: str | None) -> None:
+    names = [item.name for item in config.stages]
+    if stage is not None and stage not in names:
+        raise UsageError(f'recipe {config.name} has no stage "{stage}"; it has {", ".join(names)}')
+
+
+def _check_batch(config: TrainConfig, accelerator: Accelerator) -> None:
+    if config.batch_size % (accelerator.num_processes * config.accumulate):
+        raise UsageError(
+            f"{accelerator.num_processes} processes cannot share batches of {config.batch_size} clips in {config.accumulate} parts; "
+            "use a number of processes that divides them"
+        )

@@ -1,0 +1,126 @@
+"""One stage's forward pass: every stream through its model, all losses, summed. What DDP wraps."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from avbench.tokenizers.avtok.config import StreamName
+from avbench.tokenizers.avtok.losses import AVTokLosses, Losses, Perceptual
+from avbench.tokenizers.avtok.model import AVTokModel
+from avbench.tokenizers.avtok.parts import Part, Stage, part_of, trainable_in
+from avbench.tokenizers.avtok.teacher import Teacher
+from avbench.train.config import StageConfig
+
+FRAME_CHUNK = 32  # frames a pass of LPIPS
+
+
+class Objective(nn.Module):
+    """models and losses by branch ("joint", or "video" and "audio" of a dual run)."""
+
+    def __init__(
+        self, models: dict[str, AVTokModel], branches: dict[str, tuple[StreamName, ...]], stage: StageConfig, frozen: "Frozen"
+    ) -> None:
+        super().__init__()
+        self.stage = stage
+        self.branches = {name: tuple(s for s in streams if s in stage.streams) for name, streams in branches.items()}
+        self.branches = {name: streams for name, streams in self.branches.items() if streams}
+        self.models = nn.ModuleDict({name: models[name] for name in self.branches})
+        self.losses = nn.ModuleDict(
+            {name: AVTokLosses(models[name].config, stage.loss, perceptual=frozen.perceptual) for name in self.branches}
+        )
+        self.frozen = (frozen,)  # in a tuple: no part of the state, not moved, not wrapped
+        for name in self.branches:
+            freeze(models[name], stage.trains, branches[name])
+
+    def train(self, mode: bool = True) -> "Objective":
+        """Stage decode trains on the codes that an evaluation would use: its quantizer never draws."""
+        super().train(mode)
+        if self.stage.trains == "decode":
+            for model in self.models.values():
+                model.bottleneck.quantizer.eval()  # type: ignore[union-attr]
+        return self
+
+    def forward(self, inputs: dict[StreamName, Tensor], waveforms: Tensor | None, progress: float) -> Losses:
+        """inputs: stream -> (B, T, C, H, W), uint8 or in [0, 1]. waveforms: (B, N), for the audio teacher. progress: of the whole run."""
+        parts: dict[str, Losses] = {}
+        for name, streams in self.branches.items():
+            mine: dict[str, Tensor] = {stream: inputs[stream] for stream in streams}
+            parts[name] = self.losses[name](self.models[name], mine, progress=progress, teacher=self._features(name, mine, waveforms))
+        if len(parts) == 1:
+            return next(iter(parts.values()))
+        terms = {key if "/" in key else f"{name}/{key}": value for name, part in parts.items() for key, value in part.terms.items()}
+        recons = {key: value for part in parts.values() for key, value in part.recons.items()}
+        return Losses(total=torch.stack([part.total for part in parts.values()]).sum(), terms=terms, recons=recons)
+
+    def trainable(self) -> list[tuple[str, nn.Parameter]]:
+        """Tokenizer weights that this stage changes, by name."""
+        return [(name, p) for name, p in self.models.named_parameters() if p.requires_grad]
+
+    def auxiliary(self) -> list[nn.Parameter]:
+        """Prior and projectors."""
+        return [p for loss in self.losses.values() for _, p in loss.tokenizer_side()]  # type: ignore[union-attr, operator]
+
+    def discriminators(self) -> list[nn.Parameter]:
+        """Weights of all discriminators."""
+        return [p for loss in self.losses.values() for p in loss.discriminators.parameters()]  # type: ignore[union-attr]
+
+    def _features(self, branch: str, inputs: dict[str, Tensor], waveforms: Tensor | None) -> dict[str, Tensor]:
+        teacher, config = self.frozen[0].teacher, self.models[branch].config
+        found = {}
+        for stream, x in inputs.items():
+            if teacher is None or not self.stage.loss.stream(stream).alignment:
+                continue
+            clips = waveforms if stream == "audio" else x.float() / 255
+            assert clips is not None
+            found[stream] = teacher.features(stream, clips, config.stream(stream).grid).clone()  # type: ignore[union-attr, operator]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """Networks that judge and are never trained; None where no loss of the stage asks for them."""
+
+    teacher: Teacher | None = None
+    perceptual: Perceptual | None = None
+
+
+def load_frozen(stage: StageConfig, device: torch.device) -> Frozen:
+    """What the stage's losses need. Raises WeightsUnavailable where a file cannot be had."""
+    weights = [stage.loss.stream(name) for name in stage.streams]
+    teacher: Teacher | None = None
+    perceptual: Perceptual | None = None
+    if any(weight.alignment for weight in weights):
+        from avbench.tokenizers.avtok.teacher import StandInTeacher
+
+        teacher = StandInTeacher(device)
+    if any(weight.perceptual for weight in weights):
+        from avbench.metrics.lpips import load
+
+        perceptual = SampledPerceptual(load("vgg", device), stage.perceptual_frames)
+    return Frozen(teacher=teacher, perceptual=perceptual)
+
+
+class SampledPerceptual:
+    """LPIPS of some frames of a batch, drawn anew at each call: all 16 of each clip cost more than the tokenizer itself."""
+
+    def __init__(self, network: nn.Module, frames: int) -> None:
+        self.network, self.frames = network, frames
+
+    def __call__(self, reference: Tensor, recon: Tensor) -> Tensor:
+        """Frames (F, 3, H, W) in [0, 1] -> (F,)."""
+        picks = torch.randperm(len(reference))[: self.frames].to(reference.device)
+        pairs = zip(reference[picks].split(FRAME_CHUNK), recon[picks].split(FRAME_CHUNK), strict=True)
+        return torch.cat([self.network(a, b, normalize=True).flatten() for a, b in pairs])
+
+
+def freeze(model: nn.Module, stage: Stage, streams: tuple[StreamName, ...]) -> None:
+    """`requires_grad` as the stage says, and False for what belongs to a stream that never passes through this model."""
+    allowed = {name for name in trainable_in(model, stage) if belongs(part_of(name), streams)}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in allowed)
+
+
+def belongs(part: Part, streams: tuple[StreamName, ...]) -> bool:
+    """Whether a model that serves `streams` uses this part at all."""
+    return part.owner == "shared" or part.owner in streams
