@@ -118,10 +118,11 @@ def pad_mel(mel: Tensor, patch: MelPatch) -> Tensor:
 def save(state: PcaVqState, file: Path) -> None:
     """Write a fitted file, all of it or nothing."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    about = {"config": asdict(state.config), "shape": state.shape, "trained_on": state.trained_on}
+    about = {"format": FORMAT, "config": asdict(state.config), "shape": state.shape, "trained_on": state.trained_on}
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".pca-vq-") as scratch:
         part = Path(scratch) / file.name
-        save_file(_tensors(state), part, metadata={"format": FORMAT, "about": json.dumps(about)})
+        # One key: safetensors writes several in a random order, and the file's sha256 is the revision.
+        save_file(_tensors(state), part, metadata={"about": json.dumps(about)})
         os.replace(part, file)
 
 
@@ -129,11 +130,11 @@ def load(file: Path) -> PcaVqState:
     """Read a fitted file. Raises AvbenchError where it is damaged or of another kind."""
     try:
         with safe_open(file, framework="pt") as content:
-            metadata = content.metadata() or {}
+            about = json.loads((content.metadata() or {}).get("about", "{}"))
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
-        return _state(json.loads(metadata["about"]), tensors)
+        if not isinstance(about, dict) or about.get("format") != FORMAT:
+            raise ValueError(f"it does not say that it is {FORMAT!r}")
+        return _state(about, tensors)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise AvbenchError(f"{file} is not a fitted pca-vq: {error}; remove it and it is fitted again") from error
 
