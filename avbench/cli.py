@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Exit codes: 0 done, 1 failed, 2 usage, 3 done but some clips failed."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def run(metrics: str, fresh: bool, save_samples: int, runs_dir: Path, **options:
     if not done.is_main:
         return
     row = build_all(Results(results=(read_result(done.folder),)), reported=False)
-    click.echo(render(row, _terminal()))
+    brief = tuple(replace(group, legend=()) for group in row.groups)  # each metric's protocol: avbench table
+    click.echo(render(replace(row, groups=brief), _terminal()))
     click.echo(str(done.folder))
     sys.exit(3 if done.num_failed else 0)
 

@@ -149,8 +149,12 @@ def run_id(context: Context) -> str:
         "code": manifest.code_version(),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
-    names = f"{context.spec.tokenizer}_{context.spec.split}"
-    return f"{re.sub(r'[^A-Za-z0-9@+.-]+', '-', names)[-80:].strip('-.')}_{digest}"
+    return f"{_slug(context.tokenizer.info.name)}_{_slug(context.spec.split)}_{digest}"
+
+
+def _slug(name: str) -> str:
+    """`name` as part of a file name: no separators, no leading dot, at most 60 characters."""
+    return re.sub(r"[^A-Za-z0-9@+._-]+", "-", name)[-60:].strip("-.")
 
 
 def describe(context: Context) -> dict[str, Any]:
@@ -200,8 +204,7 @@ def _measure(context: Context, store: RunStore, samples: range) -> None:
 
 
 def _sample_path(store: RunStore, clip_id: str) -> Path:
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", clip_id)[-60:].strip(".-")
-    return store.folder / "samples" / f"{name}-{hashlib.sha256(clip_id.encode()).hexdigest()[:6]}.mp4"
+    return store.folder / "samples" / f"{_slug(clip_id)}-{hashlib.sha256(clip_id.encode()).hexdigest()[:6]}.mp4"
 
 
 def _save_samples(store: RunStore, clips: Reconstruction, ids: set[str]) -> None:

@@ -68,9 +68,9 @@ def extract_member(archive: Path, member: str, target: Path, size: int) -> Path:
             with zipfile.ZipFile(archive) as bundle, bundle.open(member) as content:
                 _copy_exactly(content, target, size)
         else:
-            with tarfile.open(archive, "r:*") as bundle:
-                entry = bundle.getmember(member)
-                content_or_none = bundle.extractfile(entry) if entry.isreg() else None
+            with tarfile.open(archive, "r:*") as tar:
+                entry = tar.getmember(member)
+                content_or_none = tar.extractfile(entry) if entry.isreg() else None
                 if content_or_none is None:
                     raise AvbenchError(f"{member} in {archive.name} is not a regular file")
                 _copy_exactly(content_or_none, target, size)
