@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from scipy.signal import lfilter  # type: ignore[attr-defined]
 
 UInt8 = NDArray[np.uint8]
 Int16 = NDArray[np.int16]
@@ -59,6 +58,8 @@ def to_int16(samples: Float32) -> Int16:
 
 def block_dc(samples: Float32, rate: float, corner: float = 20.0) -> Float32:
     """First-order high-pass at `corner` Hz, settled at the first sample: what the capacitor at a sound output does."""
+    from scipy.signal import lfilter  # type: ignore[attr-defined]  # takes 0.5 s, and a video worker has no use for it
+
     keep = 1 / (1 + 2 * np.pi * corner / rate)
     filtered, _ = lfilter([keep, -keep], [1, -keep], samples, zi=[-keep * samples[0]])
     return np.asarray(filtered, dtype=np.float32)

@@ -98,14 +98,16 @@ def read_list(path: Path, columns: int) -> tuple[list[Row], int]:
 
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and fields of every line that is not blank."""
+    line = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             for fields in reader:
+                first, line = line + 1, reader.line_num
                 if fields:
-                    yield reader.line_num, fields
+                    yield first, fields
     except (csv.Error, UnicodeDecodeError) as error:
-        raise AvbenchError(f"{path} is no CSV file in UTF-8: line {reader.line_num + 1}: {error}") from error
+        raise AvbenchError(f"{path} is no CSV file in UTF-8: the row that begins in line {line + 1}: {error}") from error
 
 
 def _row(fields: list[str], columns: int) -> Row | str:
