@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from avbench.errors import AvbenchError
 from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.linear_init import SCALE, code_width, linear_init

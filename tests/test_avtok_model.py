@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from avbench.errors import AvbenchError
 from avbench.tokenizers.avtok.blocks import attend
 from avbench.tokenizers.avtok.config import AVTokConfig, QuantizerConfig, StreamConfig, avtok_base, avtok_mini, avtok_small

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from avbench.tokenizers.avtok.config import QuantizerConfig
 from avbench.tokenizers.avtok.kmeans import assign, kmeans
 from avbench.tokenizers.avtok.quantizer import Quantizer

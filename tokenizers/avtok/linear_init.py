@@ -129,7 +129,10 @@ def _init_head(decoder: StreamDecoder, basis: Basis, channels: Channels) -> None
 
 
 def _table(code: Tensor, rows: int, kind: int, channels: Channels) -> Tensor:
-    """(rows, D): position code (rows beyond the patches have none), type, balance and anchors, times SCALE; each row of sum 0, energy (SCALE * NORM)^2 * D."""
+    """(rows, D): position code (rows beyond the patches have none), type, balance and anchors, times SCALE.
+
+    Each row has sum 0 and energy (SCALE * NORM)^2 * D, so that every pre-LN divides by SCALE * NORM.
+    """
     table = torch.zeros(rows, channels.width)
     table[: len(code), channels.content : channels.content + code.shape[1]] = NORM * code[:rows]
     table[:, channels.type] = NORM * kind
