@@ -157,7 +157,7 @@ def avtok_mini() -> AVTokConfig:
     """Under 10 M: four times coarser video patches, 256 + 120 tokens of 12 bits; trains on two CPU cores."""
     return AVTokConfig(
         name="avtok-mini",
-        video=StreamConfig(channels=3, size=(16, 128, 128), patch=(4, 16, 16), tokens=256),
+        video=StreamConfig(channels=3, size=(16, 128, 128), patch=(8, 8, 16), tokens=256),
         audio=StreamConfig(channels=1, size=(1, 80, 384), patch=(1, 16, 16), tokens=120),
         width=256,
         encoder_layers=3,
@@ -166,7 +166,7 @@ def avtok_mini() -> AVTokConfig:
         quantizer=QuantizerConfig(kind="euclidean", entries=4096, dim=64, temperature=0.0),
         prior=PriorConfig(width=128, layers=2, heads=2),
         discriminator=DiscriminatorConfig(width=128, layers=3, heads=2),
-        video_discriminator_patch=(4, 16, 16),
+        video_discriminator_patch=(8, 8, 16),
         teacher_dims={"video": 832, "audio": 512},
         projector_width=256,
     )
