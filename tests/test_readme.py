@@ -1,0 +1,49 @@
+"""The README keeps its word: its commands exist, its file tree is the tree, its tables and code are the repository's."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from avbench.cli import app
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(?:\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+COMMANDS = sorted({line.partition("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.startswith("avbench ")})
+
+
+def parses(command: click.Command, arguments: list[str]) -> None:
+    """Raise click's usage error unless `arguments` are of `command`'s form; nothing is run."""
+    context = command.make_context("avbench", list(arguments))
+    if isinstance(command, click.Group):
+        name, sub, rest = command.resolve_command(context, arguments)
+        assert sub is not None, name
+        parses(sub, rest)
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(COMMANDS) > 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_readme_exists_with_its_options(command: str) -> None:
+    parses(app, command.split()[1:])
+
+
+def test_every_file_of_the_readmes_tree_is_there() -> None:
+    tree = next(block for block in BLOCKS if block.startswith("avbench/"))
+    folder = ""
+    for line in tree.splitlines():
+        name = line.strip().split()[0]
+        folder = name if not line.startswith(" ") else folder
+        path = folder if not line.startswith(" ") else folder + name
+        assert list(ROOT.glob(path.rstrip("/"))), f"{path} is in the README and not in the repository"
+
+
+def test_the_readmes_tables_and_code_are_up_to_date() -> None:
+    done = subprocess.run([sys.executable, "benchmarks/readme.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
