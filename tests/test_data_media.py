@@ -89,9 +89,7 @@ def test_sound_and_picture_are_of_the_same_moment(tmp_path: Path) -> None:
     rate = 44_100
     time = np.arange(10 * rate) / rate
     beep = np.where((time >= 5.0) & (time < 5.5), 0.5 * np.sin(2 * np.pi * 1000 * time), 0)[None].astype(np.float32)
-    path = make(
-        tmp_path / "a.mp4", [n / 25 for n in range(250)], sound=beep, rate=rate, grey=lambda at: 220 if 5.0 <= at < 5.5 else 20
-    )
+    path = make(tmp_path / "a.mp4", [n / 25 for n in range(250)], sound=beep, rate=rate, grey=lambda at: 220 if 5.0 <= at < 5.5 else 20)
     video, audio = read_clip(path, **PROTOCOL)
     onset = np.flatnonzero(np.abs(audio) > 3000)[0] / 24_000
     assert abs(onset - 2.048) < 0.005
@@ -165,6 +163,21 @@ def test_a_cut_off_file_is_not_padded(tmp_path: Path) -> None:
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.raises((MediaError, av.error.FFmpegError)):
         read_clip(cut, **PROTOCOL)
+
+
+def test_a_damaged_picture_is_no_picture(tmp_path: Path) -> None:
+    """Wrong bytes in the window's video packets: a decoder that paints over them would give a clip that is nobody's."""
+    path = tmp_path / "a.mp4"
+    noise = torch.rand(100, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    write_mp4(path, noise, 20.0, torch.from_numpy(tone(5)), 48_000)
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.pts is not None]
+    data = bytearray(path.read_bytes())
+    for position, size in packets[20:60]:
+        data[position + size // 2 : position + size // 2 + 20] = bytes(20)
+    path.write_bytes(data)
+    with pytest.raises((MediaError, av.error.FFmpegError)):
+        read_clip(path, **PROTOCOL)
 
 
 def test_empty_and_text_files_are_no_videos(tmp_path: Path) -> None:

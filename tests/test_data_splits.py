@@ -229,6 +229,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", PREPARE, f"folder:{folder}"], stdout=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_a_killed_prepare_is_resumed(tmp_path: Path, cache: Path) -> None:
     folder = video_files(tmp_path / "v", [f"{k:03d}.mp4" for k in range(70)])
     process = start(folder)
@@ -247,6 +248,7 @@ def test_a_killed_prepare_is_resumed(tmp_path: Path, cache: Path) -> None:
     assert splits.verify(f"folder:{folder}", progress=False) == []
 
 
+@pytest.mark.slow
 def test_two_prepares_at_once_share_the_work(tmp_path: Path, cache: Path) -> None:
     folder = video_files(tmp_path / "v", [f"{k}.mp4" for k in range(8)])
     both = [start(folder), start(folder)]

@@ -22,6 +22,7 @@ VERSION = "1"  # of the policy: part of every seed
 CONVERSION = "1"  # of what is made of the raw frames and samples: part of every stamp
 PINS = Path(__file__).parent / "pins"
 PIN_BYTES = 16  # the first half of a sha256
+EPISODE_TIMEOUT_S = 600.0  # 1 s on an idle core
 CLIPS_PER_EPISODE = {"arcade-train": 10, "arcade-val": 5, "arcade-test": 10}
 PROTOCOL = Protocol()
 WORKER = "avbench.data.arcade_worker"
@@ -133,7 +134,7 @@ def emulate(
         }
         for (game, episode), windows in episodes.items()
     ]
-    for reply in workers.run(WORKER, requests, jobs):
+    for reply in workers.run(WORKER, requests, jobs, EPISODE_TIMEOUT_S):
         left = waiting[reply.request]
         if reply.failure is None:
             yield left.pop(reply.header["window"]), reply

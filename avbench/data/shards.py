@@ -10,6 +10,7 @@ ordinary .npy (`numpy.load(..., mmap_mode="r")` opens them), read here row by ro
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -54,12 +55,18 @@ def lock(root: Path) -> Iterator[None]:
     """Alone at work in `root`; waits for another process that is, and is free again when that one ends, however it ends."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / "lock", timeout=24 * 3600):
-            yield
-    except Timeout as error:
-        raise AvbenchError(f"another process has been preparing {root} for a day; end it and try again") from error
+        held = FileLock(root / "lock")
+        try:
+            held.acquire(timeout=1)
+        except Timeout:
+            print(f"waiting for another process that is preparing {root} ...", file=sys.stderr, flush=True)
+            held.acquire()
     except OSError as error:
         raise cannot_write(root, error) from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def cannot_write(root: Path, error: OSError) -> AvbenchError:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -108,11 +108,15 @@ def _is_prepared(entry: shards.Entry | None, stamp: str) -> bool:
 
 def _make(source: Source, missing: Sequence[int], jobs: int, progress: bool) -> None:
     """Under the lock of the source's root."""
+    if not missing:
+        return
     entries = shards.read_index(source.root)
+    stamps = {index: source.stamp(index) for index in missing}  # from before: a file that changes meanwhile is made anew next time
+    making = source.make(missing, jobs)
     try:
         with shards.Writer(source.root, source.protocol) as writer, _bar(f"preparing {source.name}", len(missing), progress) as bar:
-            for made in source.make(missing, jobs) if missing else ():
-                clip, stamp = source.clips[made.index], source.stamp(made.index)
+            for made in making:
+                clip, stamp = source.clips[made.index], stamps[made.index]
                 if made.failure is None:
                     writer.add(clip.id, stamp, made.pin, made.video, made.audio)
                 elif entries.get(clip.id) != shards.Entry(id=clip.id, stamp=stamp, pin=made.pin, failure=made.failure):
@@ -120,6 +124,9 @@ def _make(source: Source, missing: Sequence[int], jobs: int, progress: bool) -> 
                 bar.advance(bar.task_ids[0])
     except OSError as error:
         raise shards.cannot_write(source.root, error) from error
+    finally:
+        if isinstance(making, Generator):
+            making.close()  # ends its worker processes now, whatever holds on to the traceback
 
 
 def _split(source: Source, count: int) -> Split:
