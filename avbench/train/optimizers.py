@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
-from avbench.tokenizers.avtok.optim import RAW_RATE, optimizer_groups
+from avbench.tokenizers.avtok.optim import optimizer_groups
 from avbench.tokenizers.avtok.parts import part_of
 from avbench.train.config import OptimConfig
 from avbench.train.objective import Objective
