@@ -5,6 +5,7 @@ content can use it. `bits_per_s` measures what was really spent.
 """
 
 import re
+from dataclasses import replace
 
 import av
 import torch
@@ -87,6 +88,7 @@ class H264Opus(Composite):
             raise UsageError(f"h264-opus takes two bit rates or none, not {len(rates)}; for example h264@20k-opus@6k")
         parts = [TokenizerOptions(variants=(rate,), checkpoint=options.checkpoint, device=options.device) for rate in rates]
         super().__init__(H264(parts[0]), Opus(parts[1]))
+        self.info = replace(self.info, name=f"h264@{rates[0]}-opus@{rates[1]}")
 
 
 def parse_rate(text: str, example: str) -> int:
