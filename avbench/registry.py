@@ -1,6 +1,5 @@
 """Names -> tokenizers, metrics and splits, through entry points. One broken plugin is reported by name and harms no other."""
 
-import hashlib
 import importlib.util
 import inspect
 import re
@@ -92,12 +91,6 @@ def load_metric(name: str, options: MetricOptions) -> Metric:
 def default_metrics() -> tuple[str, ...]:
     """The metrics of a run that names none, plugins' included."""
     return tuple(name for name in plugins("metric") if name not in OPTIONAL_METRICS)
-
-
-def source_hash(item: object) -> str:
-    """First 12 hex digits of the sha256 of the file that defines `item`'s class: part of a plugin's revision."""
-    file = inspect.getsourcefile(item if inspect.isclass(item) else type(item))
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else "unknown"
 
 
 def _composite(name: str, checkpoint: Path | None, device: torch.device | str, seed: int) -> Tokenizer:

@@ -146,7 +146,7 @@ def run_id(context: Context) -> str:
         "protocol": str(context.split.protocol),
         "metrics": {name: metric.info.protocol for name, metric in context.metrics.items()},
         "unavailable": sorted(context.unavailable),
-        "code": manifest.code_version(),
+        "code": manifest.code_version(context.tokenizer),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
     return f"{_slug(context.tokenizer.info.name)}_{_slug(context.spec.split)}_{digest}"
@@ -166,7 +166,7 @@ def describe(context: Context) -> dict[str, Any]:
         "split": summary.split_facts(context.split),
         "metrics": {name: metric.info.protocol for name, metric in context.metrics.items()},
         "unavailable": context.unavailable,
-        "code_version": manifest.code_version(),
+        "code_version": manifest.code_version(context.tokenizer),
         "git_commit": manifest.git_commit(),
         "versions": manifest.versions(),
         "hardware": manifest.hardware(context.device),

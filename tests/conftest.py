@@ -47,12 +47,23 @@ def _moving_square(index: int) -> torch.Tensor:
     return torch.stack(frames)
 
 
+@pytest.fixture(scope="session")
+def test_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder of the tests' own, but for the pretrained weights, which are the user's."""
+    from avbench.paths import cache_root
+
+    folder = tmp_path_factory.mktemp("cache")
+    (cache_root() / "weights").mkdir(parents=True, exist_ok=True)
+    (folder / "weights").symlink_to(cache_root() / "weights")
+    return folder
+
+
 @pytest.fixture
-def avbench(tmp_path: Path) -> Command:
+def avbench(tmp_path: Path, test_cache: Path) -> Command:
     """Runs `avbench ARGUMENTS` in a process of its own, in tmp_path; `environment=` adds variables."""
 
     def call(*arguments: str, environment: dict[str, str] | None = None, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-        variables = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", **(environment or {})}
+        variables = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", "AVBENCH_CACHE": str(test_cache), **(environment or {})}
         command = [sys.executable, "-m", "avbench", *arguments]
         return subprocess.run(command, capture_output=True, text=True, env=variables, cwd=cwd, timeout=600, check=False)
 
