@@ -1,7 +1,7 @@
 """Makes the pinned checksums of the arcade splits anew: `python -m avbench.data.arcade_pins --out FOLDER [SPLIT ...]`.
 
 For a new version of the policy or of ale-py, and to check that another machine gives the same bytes (`cmp` with pins/).
-Writes round by round (one episode of each game), so a part of it is a shorter valid split.
+Writes round by round (one episode of each game), so a part of it is a shorter valid split, and goes on where a file in FOLDER ends.
 """
 
 from pathlib import Path
@@ -26,8 +26,8 @@ def main(splits: tuple[str, ...], out: Path, jobs: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for stem in splits or tuple(CLIPS_PER_GAME):
         path = out / f"{stem}.bin"
-        path.write_bytes(b"")
-        for first in range(0, CLIPS_PER_GAME[stem], CLIPS_PER_EPISODE[stem]):
+        done = path.stat().st_size // (PIN_BYTES * len(GAMES)) if path.exists() else 0
+        for first in range(done, CLIPS_PER_GAME[stem], CLIPS_PER_EPISODE[stem]):
             with path.open("ab") as file:
                 file.write(_round(stem, first, jobs))
             click.echo(f"{stem}: {(first + CLIPS_PER_EPISODE[stem]) * len(GAMES)} clips", err=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from avbench.data import workers
 from avbench.data.source import Made
+from avbench.errors import AvbenchError
 from avbench.types import ClipRef, Protocol
 
 VERSION = "1"  # of the decoding: part of every stamp
@@ -47,6 +48,11 @@ class Files:
                 yield Made(index=index, pin=pin, failure=reply.failure)
             else:
                 yield Made(index=index, pin=pin, video=reply.payloads[0], audio=reply.payloads[1])
+
+
+def unreadable(error: OSError) -> None:
+    """For os.walk: a folder that cannot be read is an error, not an empty folder."""
+    raise AvbenchError(f"cannot read {error.filename}: {error.strerror}; make it readable or move it away") from error
 
 
 def _checksum(path: Path) -> str:

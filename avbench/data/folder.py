@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from avbench.data.files import EXTENSIONS, Files
+from avbench.data.files import EXTENSIONS, Files, unreadable
 from avbench.errors import AvbenchError
 from avbench.paths import cache_root
 from avbench.types import ClipRef
@@ -14,7 +14,7 @@ from avbench.types import ClipRef
 def folder_source(name: str) -> Files:
     """The split `folder:PATH`. Ids are paths relative to PATH; the label of PATH/a/b/x.mp4 is "a/b", of PATH/x.mp4 None.
 
-    Links that lead out of PATH are not followed. Raises AvbenchError where there is no such folder or no video in it.
+    Links to folders are not followed, links to files only to those within PATH. Raises AvbenchError where there is no such folder or no video in it.
     """
     given = Path(name.removeprefix("folder:")).expanduser()
     if not given.is_dir():
@@ -37,7 +37,7 @@ def _clip(relative: Path) -> ClipRef:
 
 def _videos(folder: Path) -> Iterator[Path]:
     """Regular files with a video's extension; hidden files and folders are not looked at."""
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = Path(place, name)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from avbench.data.files import EXTENSIONS, Files
+from avbench.data.files import EXTENSIONS, Files, unreadable
 from avbench.errors import AvbenchError
 from avbench.paths import cache_root, data_root
 from avbench.types import ClipRef
@@ -138,7 +138,7 @@ def find_files(folder: Path, rows: list[Row]) -> dict[str, Path]:
 
 def _videos(folder: Path) -> Iterator[Path]:
     seen: set[tuple[int, int]] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
         facts = os.stat(place)
         if (facts.st_dev, facts.st_ino) in seen:
             folders[:] = []
