@@ -20,8 +20,10 @@ class OptimConfig:
     The rate rises linearly over `warmup_clips` (at most a tenth of the stage), then falls by half a cosine to `final` of its peak.
     """
 
-    muon: float = 3e-4  # in AdamW's units (updates scaled to AdamW's r.m.s.)
-    adam: float = 1e-4
+    muon: float = 5e-3  # 0: AdamW holds the hidden matrices too
+    adam: float = 2e-4
+    raw: float = 0.01  # of `adam`, for layers that read unscaled inputs (`OptimizerGroups.raw`)
+    encoder: float = 0.3  # of every rate, for what comes before the decoder: codes that move faster than their entries are lost
     auxiliary: float = 1e-3  # prior and projectors, which start from nothing
     discriminator: float = 3e-5
     betas: tuple[float, float] = (0.9, 0.95)

@@ -156,7 +156,8 @@ class _Run:
         first, offset = self.position.step, self._global_step() - self.position.step
         batches = _Waiting(self._batches(run, range(offset + first, offset + run.steps)))
         speed = flops_per_clip(self.config, run.stage) / self.peak
-        self._report(run, first)
+        if self._global_step() == 0:
+            self._report(run, first)
         mark = time.monotonic()
         try:
             for step in range(first, run.steps):

@@ -20,7 +20,7 @@ MINI_LOSS = LossWeights(
     audio=StreamWeights(l1=1.0, log_mse=0.2, quantizer=0.1),
     prior=0.0,
 )
-MINI_OPTIM = OptimConfig(muon=1e-4, adam=1e-4, warmup_clips=800)
+MINI_OPTIM = OptimConfig(warmup_clips=800)
 MINI_CLIPS = {"video": 80_000, "audio": 24_000, "decode": 56_000}
 
 SMALL_LOSS = LossWeights(
@@ -33,7 +33,7 @@ SMALL_DECODE = LossWeights(
     audio=StreamWeights(l1=1.0, log_mse=0.1, adversarial=0.05),
     prior=0.0,
 )
-SMALL_OPTIM = OptimConfig(muon=3e-4, adam=3e-4, warmup_clips=10_000)
+SMALL_OPTIM = OptimConfig(muon=1e-2, adam=4e-4, warmup_clips=10_000)
 SMALL_CLIPS = {"video": 600_000, "audio": 200_000, "decode": 200_000}
 
 
@@ -67,7 +67,9 @@ def avtok_base() -> TrainConfig:
     larp = StreamWeights(l1=1.0, perceptual=1.0, adversarial=0.3, quantizer=0.1, alignment=0.5)
     first = LossWeights(video=larp, audio=replace(larp, perceptual=0.0), prior=0.06)
     last = LossWeights(video=replace(larp, alignment=0.0), audio=replace(larp, perceptual=0.0, alignment=0.0), prior=0.0)
-    optim = OptimConfig(muon=1e-4, adam=1e-4, auxiliary=5e-3, discriminator=3e-5, betas=(0.5, 0.9), warmup_clips=153_600, clip_norm=0.0)
+    optim = OptimConfig(
+        muon=0.0, adam=1e-4, raw=1.0, encoder=1.0, auxiliary=5e-3, discriminator=3e-5, betas=(0.5, 0.9), warmup_clips=153_600, clip_norm=0.0
+    )
     model = replace(models.avtok_base(), teacher_dims=dict(STAND_IN_DIMS))
     clips = {"video": 9_600_000, "audio": 3_200_000, "decode": 3_200_000}
     return TrainConfig(

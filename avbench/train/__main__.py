@@ -1,0 +1,15 @@
+"""`python -m avbench.train`: what `avbench train` runs, also under torchrun and accelerate launch."""
+
+import sys
+
+import click
+
+from avbench.errors import AvbenchError, UsageError
+from avbench.train.command import command
+
+if __name__ == "__main__":
+    try:
+        command()
+    except AvbenchError as error:
+        click.echo(f"avbench: {error}", err=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
