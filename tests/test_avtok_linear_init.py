@@ -9,8 +9,10 @@ from avbench.errors import AvbenchError
 from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.linear_init import SCALE, code_width, linear_init
 from avbench.tokenizers.avtok.model import AVTokModel
+from avbench.tokenizers.avtok.parts import parameters_of
 from avbench.tokenizers.avtok.pca import fit_basis
 from avbench.tokenizers.avtok.positions import orthogonal_grid
+from avbench.tokenizers.avtok.quiet import quiet_stream
 from avbench.tokenizers.avtok.streams import patchify
 
 
@@ -133,3 +135,21 @@ def test_what_cannot_have_a_linear_start_is_refused_with_the_reason() -> None:
         linear_init(AVTokModel(replace(tiny(), video=replace(tiny().video, tokens=16))), patches)
     with pytest.raises(AvbenchError, match="too few"):
         linear_init(AVTokModel(tiny()), {name: values[:5] for name, values in patches.items()})
+
+
+def test_a_quieted_stream_reconstructs_as_at_step_zero_whatever_the_shared_blocks_learned() -> None:
+    model, _ = started(tiny())
+    x = clips(1, 3)
+    before = {name: model(name, x[name]).recon for name in STREAMS}
+    own = set(parameters_of(model, owner="audio"))
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in parameters_of(model, owner="shared").items():
+            if "blocks" in name and not name.startswith(("encoder.blocks.0.attn", "decoder.blocks.0.attn")):
+                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    spoilt = (model("audio", x["audio"]).recon - before["audio"]).square().mean()
+    shared = {name: p.detach().clone() for name, p in model.named_parameters() if name not in own}
+    quiet_stream(model, "audio")
+    healed = (model("audio", x["audio"]).recon - before["audio"]).square().mean()
+    assert healed < 0.01 * spoilt
+    assert all(torch.equal(dict(model.named_parameters())[name], value) for name, value in shared.items())
