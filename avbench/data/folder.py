@@ -14,7 +14,8 @@ from avbench.types import ClipRef
 def folder_source(name: str) -> Files:
     """The split `folder:PATH`. Ids are paths relative to PATH; the label of PATH/a/b/x.mp4 is "a/b", of PATH/x.mp4 None.
 
-    Links to folders are not followed, links to files only to those within PATH. Raises AvbenchError where there is no such folder or no video in it.
+    Links to folders are not followed, links to files only to those within PATH.
+    Raises AvbenchError where there is no such folder or no video in it.
     """
     given = Path(name.removeprefix("folder:")).expanduser()
     if not given.is_dir():

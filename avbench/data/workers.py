@@ -79,6 +79,8 @@ class _Pool:
             while (number := self._take()) is not None:
                 if worker is None or not worker.alive:
                     worker = self._start()
+                if worker is None:
+                    return
                 for reply in worker.ask(number, self.requests[number], self.timeout_s):
                     self._put(reply)
         except BaseException as error:
@@ -95,8 +97,10 @@ class _Pool:
             for worker in self._running:
                 worker.end()
 
-    def _start(self) -> "_Worker":
+    def _start(self) -> "_Worker | None":
         with self._lock:
+            if self._stopped:
+                return None
             worker = _Worker(self.module)
             self._running = {other for other in self._running if other.alive} | {worker}
             return worker
