@@ -65,10 +65,11 @@ def test_what_was_answered_before_a_crash_stands(module: str) -> None:
     assert last.failure is not None
 
 
+@pytest.mark.slow
 def test_a_request_that_takes_too_long_is_stopped(module: str) -> None:
     began = time.monotonic()
-    replies = ask(module, "hang", "work", timeout_s=3.0)
-    assert "longer than 3 s" in str(replies[0][-1].failure)
+    replies = ask(module, "hang", "work", timeout_s=8.0)
+    assert "longer than 8 s" in str(replies[0][-1].failure)
     assert replies[1][-1].failure is None
     assert time.monotonic() - began < 40
 
