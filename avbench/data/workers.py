@@ -166,10 +166,10 @@ class _Worker:
         self._process.wait()
 
     def _post_mortem(self, timeout_s: float | None) -> str:
+        self._process.kill()
+        code = self._process.wait()  # a dying process must not be taken for one that can be asked again
         if timeout_s is not None:
             return f"took longer than {timeout_s:g} s and was stopped"
-        self._process.kill()
-        code = self._process.wait()
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 200))
         said = " ".join(self._errors.read().decode(errors="replace").split())
         ending = f"signal {-code}" if code < 0 else f"exit code {code}"
