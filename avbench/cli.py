@@ -9,6 +9,7 @@ import click
 
 from avbench import __version__
 from avbench.errors import AvbenchError, UsageError
+from avbench.train.command import command as train_command
 from avbench.types import RunSpec
 
 RUNS_DIR = click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs.")
@@ -118,6 +119,9 @@ def check(tokenizer: str, checkpoint: Path | None) -> None:
     broken = sum(not finding.passed for finding in findings)
     click.echo(f"{tokenizer}: {len(findings) - broken} of {len(findings)} rules kept")
     sys.exit(1 if broken else 0)
+
+
+app.add_command(train_command)
 
 
 @app.command()
