@@ -137,7 +137,7 @@ def _megabytes(size: int | None) -> str:
 
 
 def _recipes() -> str:
-    from avbench.train import recipes
+    from avbench.train.recipes import RECIPES
 
-    rows = [(name, (inspect.getdoc(recipe) or "").partition("\n")[0]) for name, recipe in recipes.RECIPES.items()]
+    rows = [(name, (inspect.getdoc(recipe) or "").partition("\n")[0]) for name, recipe in RECIPES.items()]
     return tabulate(rows, headers=("recipe", "what"))
