@@ -5,7 +5,6 @@ import inspect
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from tabulate import tabulate
