@@ -28,7 +28,7 @@ MODEL = AVTokConfig(
     encoder_layers=1,
     decoder_layers=1,
     heads=2,
-    quantizer=QuantizerConfig(kind="cosine", entries=16, dim=4, revive_after=3),
+    quantizer=QuantizerConfig(kind="euclidean", entries=16, dim=4, revive_after=3),
     prior=PriorConfig(width=16, layers=1, heads=1),
     discriminator=DiscriminatorConfig(width=16, layers=1, heads=1),
     audio_discriminator_patch=(1, 16, 48),
@@ -126,9 +126,7 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path, clip_folder: Path, 
 def test_a_finished_run_is_a_checkpoint_of_avtok_with_a_log_a_picture_and_its_provenance(uninterrupted: Path) -> None:
     from PIL import Image
 
-    from avbench.registry import source_hash
     from avbench.tokenizers.avtok.checkpoint import load_checkpoint
-    from avbench.train.evaluate import HeldOut
 
     loaded = load_checkpoint(uninterrupted)
     assert loaded.provenance["split"].startswith("folder:")
@@ -140,7 +138,6 @@ def test_a_finished_run_is_a_checkpoint_of_avtok_with_a_log_a_picture_and_its_pr
     with Image.open(pictures[-1]) as image:
         assert image.size == (6 * 128 + 384, 2 * 128 + 4)
     assert list((uninterrupted / "tensorboard").glob("events*"))
-    assert source_hash(HeldOut)
 
 
 @pytest.mark.slow

@@ -205,6 +205,20 @@ def test_a_dual_run_trains_two_models_that_share_nothing(batch: TrainBatch) -> N
         assert not [key for key in moved if other in key]
 
 
+def test_the_prior_goes_on_from_one_stage_to_the_next(batch: TrainBatch) -> None:
+    settings = config(VIDEO, AUDIO)
+    models = build_models(settings)
+    first = StageRun(settings, 0, models, Accelerator(cpu=True))
+    run_steps(first, batch, 2)
+    second = StageRun(settings, 1, models, Accelerator(cpu=True), inherited=first)
+    fresh = StageRun(settings, 1, models, Accelerator(cpu=True))
+    name = "joint.prior.head.weight"
+    states = [run.objective.losses.state_dict()[name] for run in (first, second, fresh)]
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+    assert not [key for key in second.objective.losses.state_dict() if ".video." in key], "a stage without video has no judge of it"
+
+
 def test_accumulating_two_half_batches_is_one_step_of_the_whole_batch(batch: TrainBatch) -> None:
     stage = replace(VIDEO, loss=LossWeights(video=PLAIN, prior=0.0))
     halves = [TrainBatch(video=batch.video[part], mel=batch.mel[part]) for part in (slice(0, 2), slice(2, 4))]

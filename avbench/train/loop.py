@@ -194,7 +194,7 @@ class _Run:
         if self.position.stage + 1 < len(self.config.stages):
             self.position = replace(self.position, stage=self.position.stage + 1, step=0)
             self.accelerator.wait_for_everyone()
-            fresh = StageRun(self.config, self.position.stage, self.models, self.accelerator)
+            fresh = StageRun(self.config, self.position.stage, self.models, self.accelerator, inherited=run)
             self._save(fresh)
             self.saved = checkpoint.load(self.out, self.identity)
         else:

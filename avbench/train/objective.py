@@ -1,12 +1,12 @@
 """One stage's forward pass: every stream through its model, all losses, summed. What DDP wraps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from avbench.tokenizers.avtok.config import StreamName
-from avbench.tokenizers.avtok.losses import AVTokLosses, Losses, Perceptual
+from avbench.tokenizers.avtok.config import STREAMS, StreamName
+from avbench.tokenizers.avtok.losses import AVTokLosses, Losses, LossWeights, Perceptual
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.parts import Part, Stage, part_of, trainable_in
 from avbench.tokenizers.avtok.teacher import Teacher
@@ -27,7 +27,10 @@ class Objective(nn.Module):
         self.branches = {name: streams for name, streams in self.branches.items() if streams}
         self.models = nn.ModuleDict({name: models[name] for name in self.branches})
         self.losses = nn.ModuleDict(
-            {name: AVTokLosses(models[name].config, stage.loss, perceptual=frozen.perceptual) for name in self.branches}
+            {
+                name: AVTokLosses(models[name].config, restricted(stage.loss, streams), perceptual=frozen.perceptual)
+                for name, streams in self.branches.items()
+            }
         )
         self.frozen = (frozen,)  # in a tuple: no part of the state, not moved, not wrapped
         for name in self.branches:
@@ -99,6 +102,14 @@ def load_frozen(stage: StageConfig, device: torch.device) -> Frozen:
 
         perceptual = SampledPerceptual(load("vgg", device), stage.perceptual_frames)
     return Frozen(teacher=teacher, perceptual=perceptual)
+
+
+def restricted(loss: LossWeights, streams: tuple[StreamName, ...]) -> LossWeights:
+    """Without discriminators and projectors of streams that do not pass."""
+    for name in STREAMS:
+        if name not in streams:
+            loss = replace(loss, **{name: replace(loss.stream(name), adversarial=0.0, alignment=0.0)})  # type: ignore[arg-type]
+    return loss
 
 
 class SampledPerceptual:

@@ -39,17 +39,29 @@ class Average:
 
 
 class StageRun:
-    """Stage number `index` of a run, from its first step or (`load_state`) from any later one."""
+    """Stage number `index` of a run, from its first step or (`load_state`) from any later one.
 
-    def __init__(self, config: TrainConfig, index: int, models: dict[str, AVTokModel], accelerator: Accelerator) -> None:
+    inherited: the stage before it, whose prior, projectors and discriminators go on where they are needed again.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        index: int,
+        models: dict[str, AVTokModel],
+        accelerator: Accelerator,
+        inherited: "StageRun | None" = None,
+    ) -> None:
         self.config, self.index, self.accelerator = config, index, accelerator
         self.stage = config.stages[index]
         self.average = Average(models, self.stage.optim.ema_decay)
         torch.manual_seed(config.seed + index)  # the prior's, projectors' and discriminators' weights
         objective = Objective(models, branches(config), self.stage, load_frozen(self.stage, accelerator.device)).to(accelerator.device)
+        if inherited is not None:
+            objective.losses.load_state_dict(inherited.objective.losses.state_dict(), strict=False)
         if config.compile and accelerator.device.type == "cuda":
             _compile_blocks(objective)
-        self.objective = objective
+        self.objective: Objective = objective
         self.models: dict[str, AVTokModel] = dict(models)
         self.trained = {name: models[name] for name in objective.branches}
         self.optimizers = [accelerator.prepare_optimizer(o) for o in build_optimizers(objective, self.stage.optim)]
