@@ -31,8 +31,8 @@ class StreamWeights:
     log_mse: float = 0.0  # mean over clips of ln(MSE): PSNR itself, in units of 4.34 dB
     perceptual: float = 0.0
     adversarial: float = 0.0
-    # LARP's. From the linear start with log_mse 0.2, what a latent's error costs in pixels is worth 4: at 4, video on arcade rises from step 0
-    # (24.13 -> 24.20 dB in 600 clips); at 0.1 latents leave their entries behind (23.93 dB).
+    # 0.1 is LARP's. From the linear start with log_mse 0.2, a latent's error costs as much in pixels as at weight 4: with 4, video on
+    # arcade rises from step 0 (24.13 -> 24.20 dB in 600 clips); with 0.1 latents leave their entries behind (23.93 dB).
     quantizer: float = 0.1
     alignment: float = 0.0
 
