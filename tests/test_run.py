@@ -269,3 +269,22 @@ def test_a_limit_makes_a_group_of_its_own(avbench: Command, clip_folder: Path, t
     text = avbench("table", "--no-reported").stdout
     assert "5 clips" in text
     assert "2 clips" in text
+
+
+def test_broken_files_are_rows_with_reasons_and_the_rest_stands(avbench: Command, clip_folder: Path, tmp_path: Path) -> None:
+    whole = (clip_folder / "circle" / "0.mp4").read_bytes()
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "good.mp4").write_bytes(whole)
+    (broken / "truncated.mp4").write_bytes(whole[: len(whole) // 2])
+    (broken / "text.mp4").write_text("not a video at all\n" * 100)
+    (broken / "empty.mp4").touch()
+    done = avbench("run", "--tokenizer", TOY, "--split", f"folder:{broken}", "--metrics", "psnr")
+    assert done.returncode == 3, done.stderr
+    rows = {row["id"]: row for row in rows_of(folder_of(done, tmp_path))}
+    assert rows["good.mp4"]["status"] == "ok"
+    failed = {name: row["reason"] for name, row in rows.items() if row["status"] == "failed"}
+    assert set(failed) == {"truncated.mp4", "text.mp4", "empty.mp4"}
+    assert all(failed.values())
+    assert result_of(folder_of(done, tmp_path))["num_failed"] == 3
+    assert "1/4" in avbench("table", "--no-reported").stdout
