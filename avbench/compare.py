@@ -16,7 +16,7 @@ from avbench.clips import RunClips
 from avbench.errors import AvbenchError
 from avbench.metric import MetricOptions, MetricUnavailable
 from avbench.registry import load_metric
-from avbench.results import RunResult, read_result
+from avbench.results import RunResult, clean, read_result
 from avbench.stats import NOTHING, Compute, PairedDifference, holm, paired_bootstrap, paired_jackknife
 from avbench.table_text import format_number
 
@@ -118,7 +118,7 @@ def _compare_metric(column: Column, a: RunResult, b: RunResult, pairing: _Pairin
     row = MetricComparison(column=column, a=value_a.value, b=value_b.value, verdict="")
     for label, value in (("A", value_a), ("B", value_b)):
         if value.value is None:
-            return replace(row, verdict=f"not comparable: {label} has no value ({value.reason})")
+            return replace(row, verdict=f"not comparable: {label} has no value ({clean(value.reason or '', 60)})")
     if value_a.protocol != value_b.protocol:
         return replace(row, verdict="not comparable: the metric's protocols differ")
     if pairing.a.has_values(name) and pairing.b.has_values(name):
