@@ -2,6 +2,7 @@
 
 config.py      what a recipe decides
 recipes.py     the recipes by name
+clips.py       training and held-out clips
 data.py        random access to prepared clips; mels computed once; batches in an order that (seed, step) fixes
 start.py       the models at step 0, from the linear start or drawn at random
 objective.py   one stage's forward pass and its losses

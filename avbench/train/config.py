@@ -62,8 +62,8 @@ class TrainConfig:
     compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"
     compile: bool = False  # torch.compile of the transformer blocks, on CUDA devices
     linear_start: bool = True
-    linear_start_clips: int = 505  # whose patches the linear start is fitted to: five of each arcade game
-    linear_start_iterations: int = 12  # of k-means
+    linear_start_clips: int = 2020  # whose patches the linear start is fitted to; 505 of arcade: 0.35 dB less on held-out clips
+    linear_start_iterations: int = 6  # of k-means
     seed: int = 0
     eval_clips: int = 101
     eval_minutes: float = 5.0

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from avbench.data import splits
-from avbench.data.splits import Split
-from avbench.errors import AvbenchError, UsageError
-from avbench.registry import plugins
+from avbench.errors import UsageError
+from avbench.tokenizers.avtok.quiet import quiet_stream
 from avbench.train import checkpoint, recipes
 from avbench.train.checkpoint import Identity, Position
+from avbench.train.clips import Clips, load_data
 from avbench.train.config import TrainConfig
-from avbench.train.data import ClipReader, Order, Share, TrainBatch, micro_batches
+from avbench.train.data import Order, Share, TrainBatch, micro_batches
 from avbench.train.evaluate import evaluate
 from avbench.train.export import export, provenance
 from avbench.train.flops import flops_per_clip, measured_peak
@@ -67,32 +66,6 @@ def train(
         return run.go(None if max_minutes is None else begin + 60 * max_minutes, stage)
     finally:
         run.close()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clips:
-    """A split, and which of its good clips are used."""
-
-    split: Split
-    reader: ClipReader
-    indices: range
-
-
-def load_data(split: str, limit: int | None, config: TrainConfig) -> tuple[Clips, Clips]:
-    """Training and held-out clips. Held out are the first of NAME-val where there is such a split, else the last of the split itself."""
-    loaded = splits.load(split, limit=limit)
-    reader = ClipReader(loaded)
-    validation = split.removesuffix("-train") + "-val"
-    if split.endswith("-train") and validation in plugins("split"):
-        other = splits.load(validation, limit=config.eval_clips)
-        other_reader = ClipReader(other)
-        return Clips(split=loaded, reader=reader, indices=range(len(reader))), Clips(
-            split=other, reader=other_reader, indices=range(len(other_reader))
-        )
-    kept = len(reader) - min(config.eval_clips, len(reader) // 5)
-    if kept in (0, len(reader)):
-        raise AvbenchError(f"{split} has {len(reader)} clips: too few to train on most and hold out some; at least 5 are needed")
-    return Clips(split=loaded, reader=reader, indices=range(kept)), Clips(split=loaded, reader=reader, indices=range(kept, len(reader)))
 
 
 class _Run:
@@ -194,11 +167,18 @@ class _Run:
         if self.position.stage + 1 < len(self.config.stages):
             self.position = replace(self.position, stage=self.position.stage + 1, step=0)
             self.accelerator.wait_for_everyone()
+            self._attach_audio()
             fresh = StageRun(self.config, self.position.stage, self.models, self.accelerator, inherited=run)
             self._save(fresh)
             self.saved = checkpoint.load(self.out, self.identity)
         else:
             self.position = replace(self.position, stage=self.position.stage + 1)
+
+    def _attach_audio(self) -> None:
+        """Stage audio begins where the linear start left audio: what the shared blocks learned from video is noise to it at first."""
+        if self.config.linear_start and self.config.stages[self.position.stage].trains == "audio":
+            for model in self.models.values():
+                quiet_stream(model, "audio")
 
     def _batches(self, run: StageRun, steps: range) -> Iterator[TrainBatch]:
         with_audio = "audio" in run.stage.streams and bool(run.stage.loss.audio.alignment)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, StreamName
-from avbench.tokenizers.avtok.kmeans import kmeans
+from avbench.tokenizers.avtok.kmeans import assign
 from avbench.tokenizers.avtok.linear_init import code_width, linear_init
 from avbench.tokenizers.avtok.melbox import mel_to_box
 from avbench.tokenizers.avtok.model import AVTokModel
@@ -14,7 +14,8 @@ from avbench.tokenizers.avtok.streams import patchify
 from avbench.train.config import TrainConfig
 from avbench.train.data import ClipReader, Order, TrainBatch
 
-PATCHES_PER_ENTRY = 12  # k-means wants ten points a centre; more cost memory (49,000 patches of 3072 values: 0.6 GB) and change little
+PATCHES_PER_ENTRY = 20  # k-means wants ten points a centre; 82,000 patches of 3072 values take 1 GB
+SEEDED_POINTS = 24_000  # k-means++ chooses among so many
 READ_CLIPS = 16
 
 
@@ -38,27 +39,43 @@ def apply_linear_start(models: dict[str, AVTokModel], config: TrainConfig, reade
     for name, streams in branches(config).items():
         model = models[name]
         patches = sample_patches(reader, model.config, config.linear_start_clips, config.seed)
-        bases = linear_init(model, patches, seed=config.seed, iterations=config.linear_start_iterations)
-        if len(streams) == 1:
-            _codebook_of_one_stream(model, patches[streams[0]], bases[streams[0]], config)
+        bases = linear_init(model, dict(patches), seed=config.seed, iterations=1)
+        if model.config.quantizer.kind == "euclidean":
+            _seeded_codebook(model, {stream: patches[stream] for stream in streams}, bases, config)
 
 
 @torch.no_grad()
-def _codebook_of_one_stream(model: AVTokModel, patches: Tensor, basis: Basis, config: TrainConfig) -> None:
-    """A dual run's models have a codebook each: no entry of one is spent on the other stream."""
-    assert model.config.quantizer.kind == "euclidean"
-    latents = basis.coordinates(patches)[:, : code_width(model.config)]
-    points = F.pad(latents, (0, model.config.quantizer.dim - latents.shape[1]))
-    book = kmeans(points, model.config.quantizer.entries, iterations=config.linear_start_iterations, seed=config.seed)
-    model.bottleneck.quantizer.embedding.weight.copy_(book)
+def _seeded_codebook(model: AVTokModel, patches: dict[StreamName, Tensor], bases: dict[str, Basis], config: TrainConfig) -> None:
+    """k-means from k-means++ seeds, over the latents of the streams that the model serves.
+
+    Seeds drawn at random stay 0.65 dB behind on held-out arcade clips (24.58 against 23.93 at 256 x 12 bits, tokenizers/linear_vq.py).
+    """
+    from sklearn.cluster import kmeans_plusplus
+
+    width, book = code_width(model.config), model.bottleneck.quantizer.embedding.weight
+    latents = torch.cat([bases[name].coordinates(patches[name])[:, :width] for name in patches])
+    order = torch.randperm(len(latents), generator=torch.Generator().manual_seed(config.seed))
+    points = F.pad(latents[order], (0, book.shape[1] - width))
+    seeds, _ = kmeans_plusplus(points[: max(SEEDED_POINTS, len(book))].numpy(), len(book), random_state=config.seed, n_local_trials=1)
+    book.copy_(lloyd(points, torch.from_numpy(seeds), config.linear_start_iterations))
 
 
-def sample_patches(reader: ClipReader, config: AVTokConfig, clips: int, seed: int) -> dict[str, Tensor]:
+def lloyd(points_NC: Tensor, book_VC: Tensor, rounds: int) -> Tensor:
+    """Centres (V, C) after so many rounds of k-means; one that no point chooses stays where it is."""
+    for _ in range(rounds):
+        nearest, _ = assign(points_NC, book_VC)
+        counts = torch.bincount(nearest, minlength=len(book_VC))[:, None]
+        sums = torch.zeros_like(book_VC).index_add_(0, nearest, points_NC)
+        book_VC = torch.where(counts > 0, sums / counts.clamp_min(1), book_VC)
+    return book_VC
+
+
+def sample_patches(reader: ClipReader, config: AVTokConfig, clips: int, seed: int) -> dict[StreamName, Tensor]:
     """stream -> float32 (N, P) in [0, 1]: the same number of patches of each of `clips` clips, at most `PATCHES_PER_ENTRY` an entry."""
     clips = min(clips, len(reader))
     order = Order(num_clips=len(reader), batch_size=clips, seed=seed).step(0)
     generator = torch.Generator().manual_seed(seed)
-    found: dict[str, list[Tensor]] = {name: [] for name in STREAMS}
+    found: dict[StreamName, list[Tensor]] = {name: [] for name in STREAMS}
     for first in range(0, clips, READ_CLIPS):
         for name, boxes in stream_inputs(reader.batch(order[first : first + READ_CLIPS])).items():
             patches = patchify(boxes, config.stream(name))
