@@ -20,7 +20,8 @@ BLOCK = re.compile(r"(<!-- (table|code|output) (\S+) -->\n).*?(<!-- end -->)", r
 def table(split: str) -> str:
     """Markdown of a split's measured groups."""
     board = leaderboard(ROOT / "runs" / "reference", split, reported=False)
-    return render(replace(board, warnings=()), "md")
+    groups = tuple(replace(group, legend=()) for group in board.groups)  # each metric's protocol: leaderboards/<split>.md
+    return render(replace(board, groups=groups, warnings=()), "md")
 
 
 def code(name: str) -> str:
