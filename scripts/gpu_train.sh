@@ -8,12 +8,14 @@
 #   scripts/gpu_train.sh train avtok-small [MIN]   there, as often as it takes: train MIN minutes (8), copy the checkpoint to $OUT
 #
 # Settings (environment): AVBENCH_GPU_DIR (state, /tmp/avbench), CLIPS (of arcade-train, all), DEVICE (auto), TRAIN_ARGS (more options
-# of `avbench train`), PYTHON (python3). A rehearsal on a CPU: CLIPS=101 DEVICE=cpu TRAIN_ARGS="--stage video" ... train avtok-mini 1
+# of `avbench train`), PYTHON (python3), WHEEL_DIR (.whl).
+# A rehearsal on a CPU: CLIPS=40 DEVICE=cpu WHEEL_DIR=none scripts/gpu_train.sh setup, then train avtok-mini 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 STATE=${AVBENCH_GPU_DIR:-/tmp/avbench}
 PYTHON=${PYTHON:-python3}
+WHEEL_DIR=${WHEEL_DIR:-.whl}
 DEVICE=${DEVICE:-auto}
 export AVBENCH_CACHE=$STATE/cache
 export PYTHONPATH=$STATE/site:$PWD PYTHONUNBUFFERED=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
@@ -54,8 +56,8 @@ take_weights() {
 
 setup() {
     mkdir -p "$STATE/site"
-    if compgen -G ".whl/*.whl" >/dev/null; then
-        "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$STATE/site" .whl/*.whl
+    if compgen -G "$WHEEL_DIR/*.whl" >/dev/null; then
+        "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$STATE/site" "$WHEEL_DIR"/*.whl
     fi
     # No metadata of avbench itself: it runs from its source, so its entry points are written beside the wheels'.
     "$PYTHON" scripts/entry_points.py "$STATE/site"

@@ -84,7 +84,7 @@ def test_a_dual_runs_codebook_serves_its_own_stream_alone() -> None:
         model = build_models(config)[name].eval()
         apply_linear_start({"joint": model, "video": model, "audio": build_models(config)[name]}, config, reader)  # type: ignore[arg-type]
         errors[name] = float((model.detokenize("video", model.tokenize("video", video)) - _unit(video)).square().mean())
-    assert errors["video"] < 0.9 * errors["joint"]
+    assert errors["video"] < 0.97 * errors["joint"]
 
 
 def test_the_same_seed_gives_the_same_start_and_another_seed_another() -> None:

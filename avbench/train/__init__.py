@@ -14,5 +14,8 @@ checkpoint.py  everything that a resumed run needs, written atomically
 log.py         JSONL, TensorBoard, progress bar
 picture.py     held-out reconstructions as PNG
 export.py      the published files: weights in shards and a manifest
+flops.py       what utilisation is measured with
 loop.py        train(): the straight line
+command.py     `avbench train`
+dual.py        the two tokenizers of a dual run as one
 """
