@@ -54,10 +54,12 @@ def test_k_means_rounds_are_those_of_scikit_learn() -> None:
     assert np.allclose(ours.numpy(), expected.cluster_centers_, atol=1e-4)
 
 
-def test_patches_come_evenly_from_the_clips_in_unit_range() -> None:
+def test_patches_come_evenly_from_the_clips_in_proportion_to_the_streams_tokens() -> None:
     patches = sample_patches(ToyReader(), MODEL, 30, seed=0)  # type: ignore[arg-type]
-    assert patches["video"].shape == (30 * 8, 192)
+    assert patches["video"].shape == (30 * 8, 192)  # all there are; the rule asks for 11 a clip
     assert patches["audio"].shape == (30 * 15, 128)
+    few = sample_patches(ToyReader(), replace(MODEL, quantizer=replace(MODEL.quantizer, entries=16)), 40, seed=0)  # type: ignore[arg-type]
+    assert len(few["video"]) / len(few["audio"]) == pytest.approx(8 / 15, rel=0.2)
     assert all(0 <= float(x.min()) <= float(x.max()) <= 1 for x in patches.values())
     assert patches["video"].dtype == torch.float32
 

@@ -14,7 +14,7 @@ from avbench.tokenizers.avtok.streams import patchify
 from avbench.train.config import TrainConfig
 from avbench.train.data import ClipReader, Order, TrainBatch
 
-PATCHES_PER_ENTRY = 20  # k-means wants ten points a centre; 82,000 patches of 3072 values take 1 GB
+PATCHES_PER_ENTRY = 15  # and stream, on average: k-means wants ten points a centre; 84,000 patches of 3072 values take 1 GB
 SEEDED_POINTS = 24_000  # k-means++ chooses among so many
 READ_CLIPS = 16
 
@@ -71,7 +71,10 @@ def lloyd(points_NC: Tensor, book_VC: Tensor, rounds: int) -> Tensor:
 
 
 def sample_patches(reader: ClipReader, config: AVTokConfig, clips: int, seed: int) -> dict[str, Tensor]:
-    """stream -> float32 (N, P) in [0, 1]: the same number of patches of each of `clips` clips, at most `PATCHES_PER_ENTRY` an entry."""
+    """stream -> float32 (N, P) in [0, 1]: as many patches of each of `clips` clips, the streams in proportion to their tokens.
+
+    Entries go where points are: with as many audio as video points, video had 47 % of the entries in use, audio 33 %.
+    """
     clips = min(clips, len(reader))
     order = Order(num_clips=len(reader), batch_size=clips, seed=seed).step(0)
     generator = torch.Generator().manual_seed(seed)
@@ -79,7 +82,8 @@ def sample_patches(reader: ClipReader, config: AVTokConfig, clips: int, seed: in
     for first in range(0, clips, READ_CLIPS):
         for name, boxes in stream_inputs(reader.batch(order[first : first + READ_CLIPS])).items():
             patches = patchify(boxes, config.stream(name))
-            wanted = -(-config.quantizer.entries * PATCHES_PER_ENTRY // clips)
+            share = config.stream(name).tokens / sum(config.stream(other).tokens for other in STREAMS)
+            wanted = round(share * len(STREAMS) * PATCHES_PER_ENTRY * config.quantizer.entries / clips)
             for clip in patches:
                 found[name].append(clip[torch.randperm(len(clip), generator=generator)[:wanted]])
     return {name: _unit_range(torch.cat(parts)) for name, parts in found.items()}
