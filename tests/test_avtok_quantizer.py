@@ -87,6 +87,16 @@ def test_entries_that_stay_unused_are_revived_on_inputs_and_a_frozen_codebook_is
         assert (codes.unique().numel() > 30) is not frozen
 
 
+def test_backward_works_in_the_step_that_revives_entries() -> None:
+    for config in (replace(EUCLIDEAN, revive_after=1), replace(COSINE, revive_after=1)):
+        quantizer = make(config).train()
+        for _ in range(3):
+            z = latents(8, 32).requires_grad_()
+            quantizer(z).loss.backward()
+            assert z.grad is not None
+            assert torch.isfinite(z.grad).all()
+
+
 def test_half_precision_input_is_quantized_in_float32() -> None:
     quantizer, z = make(EUCLIDEAN).eval(), latents(2, 5).bfloat16()
     assert quantizer(z).latents.dtype == torch.float32

@@ -41,12 +41,15 @@ class Quantizer(nn.Module):
     def forward(self, z_BLC: Tensor) -> Quantized:
         with torch.autocast(z_BLC.device.type, enabled=False):
             z = self.project(z_BLC.float())
+            reviving = self.training and self.config.revive_after and self.embedding.weight.requires_grad
+            if reviving:
+                self._revive(z.detach().flatten(0, 1))
             book = self.entries()
             codes = self._choose(z, book)
             chosen = F.embedding(codes, book)
             loss = self.config.commitment * F.mse_loss(z, chosen.detach()) + self.config.codebook * F.mse_loss(chosen, z.detach())
-        if self.training and self.config.revive_after and self.embedding.weight.requires_grad:
-            self._revive(z.detach().flatten(0, 1), codes.flatten())
+        if reviving:
+            self._count_idle(codes.flatten())
         return Quantized(latents=z + (chosen - z).detach(), codes=codes, loss=loss)
 
     def encode(self, z_BLC: Tensor) -> Tensor:
@@ -75,15 +78,20 @@ class Quantizer(nn.Module):
         return torch.cat([similarity(part, book_VC).argmax(-1) for part in rows]).view(z_BLC.shape[:2])
 
     @torch.no_grad()
-    def _revive(self, z_NC: Tensor, codes_N: Tensor) -> None:
-        """Entries idle for `revive_after` steps move onto inputs of this batch. Without a host sync: masks, no counts."""
-        used = torch.zeros_like(self.idle_steps, dtype=torch.bool)
-        used[codes_N] = True
-        self.idle_steps.add_(1).masked_fill_(used, 0)
+    def _revive(self, z_NC: Tensor) -> None:
+        """Entries idle for `revive_after` steps move onto inputs of this batch, before the step reads them: what backward has saved
+        must not change. Without a host sync: masks, no counts.
+        """
         dead = self.idle_steps >= self.config.revive_after
         picks = torch.randint(z_NC.shape[0], (self.config.entries,), device=z_NC.device)
         self.embedding.weight.copy_(torch.where(dead[:, None], z_NC[picks], self.embedding.weight))
         self.idle_steps.masked_fill_(dead, 0)
+
+    @torch.no_grad()
+    def _count_idle(self, codes_N: Tensor) -> None:
+        used = torch.zeros_like(self.idle_steps, dtype=torch.bool)
+        used[codes_N] = True
+        self.idle_steps.add_(1).masked_fill_(used, 0)
 
 
 def similarity(z_NC: Tensor, book_VC: Tensor) -> Tensor:
