@@ -18,7 +18,7 @@ TOKENIZERS = (
     "h264-opus",
     "h264@5k-opus@12k",
     "pca-vq@128x12",
-    "pca-vq@256x12",
+    "pca-vq",
     "pca-vq@1024x13",
 )
 SPLITS = ("arcade-mini", "vggsound-test")
