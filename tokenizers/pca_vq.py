@@ -28,6 +28,7 @@ __all__ = ["PcaVq", "PcaVqConfig", "PcaVqState", "fit", "load", "save"]
 TRAIN_SPLIT = "arcade-train"
 TRAIN_CLIPS = 404  # four of each of its 101 games
 FIT_BATCH = 8
+FIT_VERSION = 1  # raise it when `fit` changes: a fit of older code in somebody's cache must not pass for this one
 
 
 class PcaVq:
@@ -100,7 +101,7 @@ def fitted_file(config: PcaVqConfig, seed: int) -> Path:
     from avbench.data import splits
 
     split = splits.load(TRAIN_SPLIT, limit=TRAIN_CLIPS)
-    file = cache_root() / "fitted" / f"pca-vq-{config}-seed{seed}-{split.checksum[:12]}.safetensors"
+    file = cache_root() / "fitted" / f"pca-vq-{config}-seed{seed}-fit{FIT_VERSION}-{split.checksum[:12]}.safetensors"
     if not file.exists():
         print(f"fitting pca-vq@{config} to {len(split.clips)} clips of {TRAIN_SPLIT}, once (about a minute)", file=sys.stderr)
         clips = (batch.clips for batch in splits.batches(split, FIT_BATCH) if batch.clips is not None)
