@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 TOKENIZERS = (
+    "avtok",
     "static-frame+silence",
     "identity",
     "mel-vocoder",
