@@ -3,7 +3,7 @@
 import datetime
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,19 +91,15 @@ def _value(metric: Metric, rows: np.ndarray, parts: list[BatchResult], seed: int
     if reason and blank.num_failed < len(rows):
         reason = f"{blank.num_failed} of {len(rows)} clips: {reason}"
     if blank.num_clips < info.min_clips:
-        return _with(blank, reason=reason or f"needs {info.min_clips} clips, has {blank.num_clips}")
+        return replace(blank, reason=reason or f"needs {info.min_clips} clips, has {blank.num_clips}")
     try:
         value = float(metric.compute(rows[usable]))
         low, high = stats.bootstrap_interval(metric.compute, rows[usable], seed=seed)
     except Exception as error:  # a plugin's compute may raise anything; the other metrics stand
-        return _with(blank, reason=f"compute failed: {type(error).__name__}: {error}")
+        return replace(blank, reason=f"compute failed: {type(error).__name__}: {error}")
     if not np.isfinite(value):
-        return _with(blank, reason=reason or "the value is not a finite number")
-    return _with(blank, value=value, ci_low=low, ci_high=high, reason=reason)
-
-
-def _with(blank: MetricValue, **changes: Any) -> MetricValue:
-    return MetricValue(**{**asdict(blank), **changes})
+        return replace(blank, reason=reason or "the value is not a finite number")
+    return replace(blank, value=value, ci_low=low, ci_high=high, reason=reason)
 
 
 def _cost(context: "Context", parts: list[BatchResult]) -> Iterator[MetricValue]:
