@@ -7,11 +7,12 @@ import torch
 
 from avbench.errors import AvbenchError
 from avbench.tokenizers.avtok.blocks import attend
-from avbench.tokenizers.avtok.config import AVTokConfig, QuantizerConfig, StreamConfig, avtok_base, avtok_mini, avtok_small
+from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, QuantizerConfig, StreamConfig, avtok_base, avtok_mini, avtok_small
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.optim import optimizer_groups
-from avbench.tokenizers.avtok.parts import PUBLISHED_PARAMETERS_M, freeze_for, parameter_table, parameters_of, trainable_in
+from avbench.tokenizers.avtok.parts import PUBLISHED_PARAMETERS_M, parameter_table, parameters_of, trainable_in
 from avbench.tokenizers.avtok.streams import patchify, unpatchify
+from avbench.train.objective import freeze
 
 
 def tiny() -> AVTokConfig:
@@ -107,7 +108,7 @@ def test_a_step_of_stage_audio_leaves_videos_output_as_it_was_to_the_bit(model: 
     x = inputs()
     model.eval()
     before = model("video", x["video"]).recon
-    freeze_for(model, "audio")
+    freeze(model, "audio", STREAMS)
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
     result = model("audio", x["audio"])
@@ -124,7 +125,7 @@ def test_muon_holds_the_hidden_matrices_and_adamw_every_other_parameter_once(mod
     ids = [id(parameter) for parameter in groups.muon + groups.raw + groups.decay + groups.no_decay]
     assert sorted(ids) == sorted(id(parameter) for parameter in model.parameters())
     assert not {id(model.bottleneck.quantizer.embedding.weight)} & {id(p) for p in groups.muon + groups.decay}
-    freeze_for(model, "audio")
+    freeze(model, "audio", STREAMS)
     assert optimizer_groups(model.named_parameters()).muon == []
 
 

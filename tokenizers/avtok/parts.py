@@ -58,13 +58,6 @@ def trainable_in(model: nn.Module, stage: Stage) -> dict[str, nn.Parameter]:
     return parameters_of(model, side="decoder" if stage == "decode" else None)
 
 
-def freeze_for(model: nn.Module, stage: Stage) -> None:
-    """Set `requires_grad` as the stage says. A frozen codebook is not revived either."""
-    names = set(trainable_in(model, stage))
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in names)
-
-
 def count_parameters(module: nn.Module) -> int:
     """Learned numbers of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
