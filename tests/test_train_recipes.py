@@ -60,6 +60,23 @@ def test_the_weighted_settings_differ_in_nothing_but_the_weights_of_the_modaliti
     assert all(loss.audio.overall + loss.video.overall == pytest.approx(2.0) for loss in found.values())
 
 
+def test_a_shortened_recipe_keeps_its_stages_proportions_and_says_its_length_in_its_name() -> None:
+    short = recipes.shortened(recipes.config("avtok-mini"), 5_200)
+    assert [stage.clips for stage in short.stages] == [2_400, 1_200, 1_600]
+    assert short.name == short.model.name == "avtok-mini-5200"
+    dual = recipes.shortened(recipes.config("avtok-mini-dual"), 5_200)
+    assert (dual.clips, dual.model_config("video").name, dual.model_config("audio").name) == (
+        5_200,
+        "avtok-mini-dual-5200-video",
+        "avtok-mini-dual-5200-audio",
+    )
+
+
+def test_a_recipe_shortened_to_almost_nothing_keeps_a_batch_a_stage() -> None:
+    short = recipes.shortened(recipes.config("avtok-mini"), 1)
+    assert [stage.clips for stage in short.stages] == [8, 8, 8]
+
+
 def test_the_digest_follows_what_the_loss_curve_depends_on_and_nothing_else() -> None:
     from dataclasses import replace
 

@@ -46,16 +46,19 @@ def train(
     stage: str | None = None,
     device: str = "auto",
     limit: int | None = None,
+    clips: int | None = None,
     seed: int | None = None,
 ) -> TrainResult:
     """Train from nothing, or go on where `out` was left; `out` then holds a checkpoint that `--tokenizer avtok --checkpoint` takes.
 
     max_minutes: pause after so many minutes of this call (schedules are in clips, so a pause changes nothing). stage: pause after
-    it. limit: the first so many clips of the split. Under torchrun every process takes its share of each batch.
+    it. limit: the first so many clips of the split. clips: see so many in all, instead of the recipe's number (`recipes.shortened`).
+    Under torchrun every process takes its share of each batch.
     Raises UsageError for an unknown recipe, stage, split or device, AvbenchError where `out` holds another run.
     """
     begin = time.monotonic()
     config = recipes.config(recipe) if seed is None else replace(recipes.config(recipe), seed=seed)
+    config = config if clips is None else recipes.shortened(config, clips)
     _check_stage(config, stage)
     accelerator = _accelerator(device)
     _check_batch(config, accelerator)

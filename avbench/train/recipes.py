@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from avbench.errors import unknown_name
 from avbench.tokenizers.avtok import config as models
-from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.losses import LossWeights, StreamWeights
 from avbench.tokenizers.avtok.teacher import STAND_IN_DIMS
 from avbench.train.config import OptimConfig, StageConfig, TrainConfig
@@ -96,8 +95,7 @@ def vanilla(recipe: Recipe) -> Recipe:
 
     def build() -> TrainConfig:
         base = recipe()
-        name = f"{base.name}-vanilla"
-        return replace(base, name=name, schedule="vanilla", stages=(_joint(base),))
+        return _named(replace(base, schedule="vanilla", stages=(_joint(base),)), f"{base.name}-vanilla")
 
     return _described(build, recipe, "the same model, clips and seed, both streams at once from the start")
 
@@ -111,8 +109,7 @@ def weighted(recipe: Recipe, setting: str) -> Recipe:
         base = recipe()
         joint = _joint(base)
         loss = replace(joint.loss, video=replace(joint.loss.video, overall=video), audio=replace(joint.loss.audio, overall=audio))
-        name = f"{base.name}-weighted-{setting}"
-        return replace(base, name=name, schedule="weighted", stages=(replace(joint, loss=loss),))
+        return _named(replace(base, schedule="weighted", stages=(replace(joint, loss=loss),)), f"{base.name}-weighted-{setting}")
 
     return _described(build, recipe, f"both streams at once, loss weights video : audio = {weights[0]:g} : {weights[1]:g}")
 
@@ -127,16 +124,30 @@ def dual(recipe: Recipe, video_layers: tuple[int, int]) -> Recipe:
     def build() -> TrainConfig:
         base = recipe()
         encoder, decoder = video_layers
-        model, name = base.model, f"{base.name}-dual"
-        video = _layers(model, f"{name}-video", encoder, decoder)
-        audio = _layers(model, f"{name}-audio", model.encoder_layers - encoder, model.decoder_layers - decoder)
-        return replace(base, name=name, schedule="dual", model=video, audio_model=audio, stages=(_joint(base),))
+        model = base.model
+        video = replace(model, encoder_layers=encoder, decoder_layers=decoder)
+        audio = replace(model, encoder_layers=model.encoder_layers - encoder, decoder_layers=model.decoder_layers - decoder)
+        return _named(replace(base, schedule="dual", model=video, audio_model=audio, stages=(_joint(base),)), f"{base.name}-dual")
 
     return _described(build, recipe, "two tokenizers with a codebook each, the same tokens and layers in all")
 
 
-def _layers(model: AVTokConfig, name: str, encoder: int, decoder: int) -> AVTokConfig:
-    return replace(model, name=name, encoder_layers=encoder, decoder_layers=decoder)
+def shortened(config: TrainConfig, clips: int) -> TrainConfig:
+    """The recipe over `clips` clips in all, every stage in proportion (whole batches, at least one); "-CLIPS" goes on its name.
+
+    Two schedules of one recipe stay comparable: lengths that divide alike see the same clips in the same order.
+    """
+    share, batch = clips / config.clips, config.batch_size
+    stages = tuple(replace(stage, clips=max(1, round(stage.clips * share / batch)) * batch) for stage in config.stages)
+    return _named(replace(config, stages=stages), f"{config.name}-{sum(stage.clips for stage in stages)}")
+
+
+def _named(config: TrainConfig, name: str) -> TrainConfig:
+    """The config and its models under a new name: that of a table's row."""
+    if config.audio_model is None:
+        return replace(config, name=name, model=replace(config.model, name=name))
+    models = {"model": replace(config.model, name=f"{name}-video"), "audio_model": replace(config.audio_model, name=f"{name}-audio")}
+    return replace(config, name=name, **models)
 
 
 def _joint(base: TrainConfig) -> StageConfig:
