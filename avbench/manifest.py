@@ -1,7 +1,5 @@
-"""Provenance: what made a number. Versions, commit, hardware and the hash of the code on the straight line."""
+"""Provenance: versions, commit and hardware behind a number."""
 
-import hashlib
-import inspect
 import os
 import platform
 import subprocess
@@ -12,27 +10,6 @@ from typing import Any
 import torch
 
 PACKAGES = ("avbench", "torch", "torchaudio", "torchvision", "numpy", "scipy", "av", "ale-py", "lpips", "auraloss", "librosa")
-# The files whose change may change a number, besides the tokenizer's own. The table, the report and the CLI are not among them.
-STRAIGHT_LINE = ("types.py", "payload.py", "reconstruct.py", "measure.py", "stats.py", "data/*.py", "tokenizers/*.py", "metrics/**/*.py")
-
-
-def code_version(tokenizer: object) -> str:
-    """First 12 hex digits of a sha256 over the source of everything that a number of `tokenizer` passes through."""
-    root = Path(__file__).parent
-    paths = {path for pattern in STRAIGHT_LINE for path in root.glob(pattern)} | _own_source(tokenizer, root)
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]
-
-
-def _own_source(tokenizer: object, root: Path) -> set[Path]:
-    """The file that defines the tokenizer's class; for one of tokenizers/<folder>/, all files of the folder."""
-    module = type(tokenizer).__module__.split(".")
-    if module[:2] == ["avbench", "tokenizers"] and len(module) > 3:
-        return set((root / "tokenizers" / module[2]).glob("*.py"))
-    file = inspect.getsourcefile(type(tokenizer))
-    return {Path(file)} if file else set()
 
 
 def versions() -> dict[str, str]:

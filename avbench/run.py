@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from avbench import distributed, manifest, registry, summary
+from avbench.code_version import code_version
 from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
 from avbench.measure import measure_batch
@@ -146,7 +147,7 @@ def run_id(context: Context) -> str:
         "protocol": str(context.split.protocol),
         "metrics": {name: metric.info.protocol for name, metric in context.metrics.items()},
         "unavailable": sorted(context.unavailable),
-        "code": manifest.code_version(context.tokenizer),
+        "code": code_version(context.tokenizer, context.metrics.values()),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
     return f"{_slug(context.tokenizer.info.name)}_{_slug(context.spec.split)}_{digest}"
@@ -166,7 +167,7 @@ def describe(context: Context) -> dict[str, Any]:
         "split": summary.split_facts(context.split),
         "metrics": {name: metric.info.protocol for name, metric in context.metrics.items()},
         "unavailable": context.unavailable,
-        "code_version": manifest.code_version(context.tokenizer),
+        "code_version": code_version(context.tokenizer, context.metrics.values()),
         "git_commit": manifest.git_commit(),
         "versions": manifest.versions(),
         "hardware": manifest.hardware(context.device),
