@@ -7,6 +7,7 @@ over the clips that went well is about easier clips. Controls are shown and neve
 zero-skill control of its group is marked with `BELOW_FLOOR`. Published rows stand in groups of their own, unranked.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,6 +150,7 @@ def _measured_group(board: Board, runs: Sequence[RunResult]) -> Group:
     common = {column.metric: common_footing(column.metric, runs) for column in columns}
     floors = {column.metric: floor_value(board.floors, column, runs, common[column.metric]) for column in columns}
     ranked = {column.metric: ranks(column, runs, common[column.metric]) for column in columns}
+    named = Counter(run.tokenizer for run in runs)
     notes = _Notes()
     rows = []
     for run in runs:
@@ -158,7 +160,7 @@ def _measured_group(board: Board, runs: Sequence[RunResult]) -> Group:
             footing, floor = common[column.metric], floors[column.metric]
             rank = ranked[column.metric].get(run.folder, 0)
             cells[column.metric] = _cell(column, run, footing, floor, rank, notes)
-        rows.append(_row(run, cells, row_notes))
+        rows.append(_row(run, cells, row_notes, with_checkpoint=named[run.tokenizer] > 1))
     first = runs[0]
     legend = [(column.title, common[column.metric][0]) for column in columns if common[column.metric][0]]
     return Group(
@@ -206,8 +208,9 @@ def _remarks(column: Column, run: RunResult, value: MetricValue, footing: tuple[
         yield f"over {value.num_clips} clips{unranked}" + (f": {value.reason}" if value.reason else "")
 
 
-def _row(run: RunResult, cells: dict[str, Cell], notes: tuple[int, ...]) -> Row:
-    label = f"{run.tokenizer} ({run.checkpoint})" if run.checkpoint else run.tokenizer
+def _row(run: RunResult, cells: dict[str, Cell], notes: tuple[int, ...], *, with_checkpoint: bool) -> Row:
+    """with_checkpoint: another row has the same name."""
+    label = f"{run.tokenizer} ({run.checkpoint})" if run.checkpoint and with_checkpoint else run.tokenizer
     return Row(
         label=clean(label, MAX_NAME),
         kind=run.kind,

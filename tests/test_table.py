@@ -142,6 +142,11 @@ def test_two_checkpoints_of_one_tokenizer_are_two_rows(tmp_path):
     assert list(rows_of(leaderboard(tmp_path))) == ["avtok (a.pt)", "avtok (b.pt)"]
 
 
+def test_a_row_names_its_checkpoint_only_where_another_row_has_its_name(tmp_path):
+    save(tmp_path, content("avtok", [metric("psnr", 1.0)], spec__checkpoint="out/a.pt"), content("larp", [metric("psnr", 1.0)]))
+    assert [row.label for row in build_all(collect(tmp_path), reported=False).groups[0].rows] == ["avtok", "larp"]
+
+
 def test_plugin_metrics_come_last_and_are_ranked_where_they_state_a_direction(tmp_path):
     stated = [{**metric("zeta", value), "higher_is_better": False, "unit": "s"} for value in (0.123456, 2.0)]
     save(tmp_path, content("a", [stated[0], metric("psnr", 1.0)]), content("b", [stated[1], metric("alpha", 7.0)]))
