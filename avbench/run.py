@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from avbench.measure import measure_batch
 from avbench.metric import Metric, MetricOptions, MetricUnavailable
 from avbench.paths import cache_root
 from avbench.reconstruct import Reconstruction
-from avbench.samples import write_sample
+from avbench.samples import has_sample, slug, write_sample
 from avbench.store import RunStore
 from avbench.tokenizer import Tokenizer
 from avbench.types import RunSpec
@@ -150,12 +149,7 @@ def run_id(context: Context) -> str:
         "code": code_version(context.tokenizer, context.metrics.values()),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
-    return f"{_slug(context.tokenizer.info.name)}_{_slug(context.spec.split)}_{digest}"
-
-
-def _slug(name: str) -> str:
-    """`name` as part of a file name: no separators, no leading dot, at most 60 characters."""
-    return re.sub(r"[^A-Za-z0-9@+._-]+", "-", name)[-60:].strip("-.")
+    return f"{slug(context.tokenizer.info.name)}_{slug(context.spec.split)}_{digest}"
 
 
 def describe(context: Context) -> dict[str, Any]:
@@ -188,7 +182,7 @@ def _measure(context: Context, store: RunStore, samples: range) -> None:
     size = context.spec.batch_size
     done = store.done()
     count = -(-len(context.split.clips) // size)
-    shown = {clip // size for clip in samples if not _sample_path(store, context.split.clips[clip].id).exists()}
+    shown = {clip // size for clip in samples if not has_sample(store.folder / "samples", context.split.clips[clip].id)}
     wanted = [k for k in context.world.mine(range(count)) if k not in done or k in shown]
     wanted = sorted({*wanted, *shown})  # the first process makes the samples of everybody's batches
     ids = {context.split.clips[clip].id for clip in samples}
@@ -204,14 +198,10 @@ def _measure(context: Context, store: RunStore, samples: range) -> None:
             _save_samples(store, done_clips, ids)
 
 
-def _sample_path(store: RunStore, clip_id: str) -> Path:
-    return store.folder / "samples" / f"{_slug(clip_id)}-{hashlib.sha256(clip_id.encode()).hexdigest()[:6]}.mp4"
-
-
 def _save_samples(store: RunStore, clips: Reconstruction, ids: set[str]) -> None:
     for index, clip_id in enumerate(clips.reference.ids):
         if clip_id in ids:
-            write_sample(_sample_path(store, clip_id), clips.reference.select([index]), clips.recon.select([index]))
+            write_sample(store.folder / "samples", clips.reference.select([index]), clips.recon.select([index]))
 
 
 def _tracked(context: Context, wanted: Sequence[int]) -> Iterator[tuple[splits.Batch, float]]:

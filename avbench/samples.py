@@ -1,5 +1,15 @@
-"""Pictures and sound of a clip: reference and reconstruction side by side as mp4, their mel spectrograms as PNG."""
+"""What a run keeps of a clip to look at and listen to (`--save-samples K`), in the form that the gallery of `avbench report` plays.
 
+samples/<name>/reference.mp4, recon.mp4   the clip and its reconstruction (H.264 at CRF 16 and AAC: a look, not the measured pixels)
+samples/<name>/reference.png, recon.png   mel spectrograms, nothing but the picture: its width is the clip's duration
+samples/<name>/reference.jpg, recon.jpg   the middle frame, to show before anything plays
+samples/<name>.mp4                        both side by side, reference in the left ear: one file to send around
+
+What a tokenizer lacks is not there: no sound track and no recon.png without audio, black frames and no recon.jpg without video.
+"""
+
+import hashlib
+import re
 from pathlib import Path
 
 import torch
@@ -9,49 +19,83 @@ from torch.nn import functional as F
 from avbench.data.media import write_mp4
 from avbench.types import ClipBatch
 
-SCALE = 2  # a 128-pixel frame is shown at 256
+SCALE = 2  # a 128-pixel frame is shown at 256 in the side-by-side picture
+RANGE_DB = 80.0  # of a spectrogram, below the reference's loudest point
+MEL_BANDS = 80
 
 
-def write_sample(path: Path, reference: ClipBatch, recon: ClipBatch) -> None:
-    """`path` (.mp4): reference left, reconstruction right, sound likewise (left ear: reference, right ear: reconstruction).
+def sample_name(clip_id: str) -> str:
+    """The clip's file name: readable, safe, and different for every id."""
+    return f"{slug(clip_id)}-{hashlib.sha256(clip_id.encode()).hexdigest()[:6]}"
 
-    A modality that the tokenizer lacks is black or silent. Beside it, with audio, the spectrograms as .png. Batches of one clip.
-    """
+
+def slug(name: str) -> str:
+    """`name` as part of a file name: no separators, no leading dot, at most 60 characters."""
+    return re.sub(r"[^A-Za-z0-9@+._-]+", "-", name)[-60:].strip("-.")
+
+
+def has_sample(samples: Path, clip_id: str) -> bool:
+    """Whether the folder `samples` of a run holds all that write_sample makes of the clip."""
+    name = sample_name(clip_id)
+    return (samples / f"{name}.mp4").is_file() and (samples / name / "recon.mp4").is_file()
+
+
+def write_sample(samples: Path, reference: ClipBatch, recon: ClipBatch) -> None:
+    """Everything this module's docstring lists, of a batch of one clip, below the folder `samples`."""
+    name = sample_name(reference.ids[0])
+    folder = samples / name
+    folder.mkdir(parents=True, exist_ok=True)
+    top = _loudest(reference)
+    for side, clip in (("reference", reference), ("recon", recon)):
+        _write_side(folder / side, clip, reference, top)
+    temporary = samples / f".{name}.mp4"
+    _write_pair(temporary, reference, recon)
+    temporary.replace(samples / f"{name}.mp4")  # last: a sample that is there is complete
+
+
+def _write_side(path: Path, clip: ClipBatch, reference: ClipBatch, top: float) -> None:
+    """path.mp4, path.jpg and path.png of one clip. A clip without video gets black frames, since a player needs some."""
+    from PIL import Image
+
+    assert reference.video is not None
+    video = torch.zeros_like(reference.video[0]) if clip.video is None else clip.video[0]
+    audio = None if clip.audio is None else clip.audio[0][:1]
+    write_mp4(path.with_suffix(".mp4"), video, reference.fps, audio, reference.sample_rate)
+    if clip.video is not None:
+        middle = (video[len(video) // 2].clamp(0, 1).cpu() * 255).round().byte().permute(1, 2, 0).contiguous()
+        Image.fromarray(middle.numpy()).save(path.with_suffix(".jpg"), quality=90)
+    if audio is not None:
+        write_spectrogram(path.with_suffix(".png"), audio, reference.sample_rate, top)
+
+
+def _write_pair(path: Path, reference: ClipBatch, recon: ClipBatch) -> None:
     assert reference.video is not None
     assert reference.audio is not None
-    video = reference.video[0].cpu()
-    audio = reference.audio[0].cpu()
+    video, audio = reference.video[0].cpu(), reference.audio[0].cpu()
     other_video = torch.zeros_like(video) if recon.video is None else recon.video[0].cpu()
     other_audio = torch.zeros_like(audio) if recon.audio is None else recon.audio[0].cpu()
     frames = F.interpolate(torch.cat([video, other_video], dim=3), scale_factor=SCALE, mode="nearest")
-    temporary = path.with_name(f".{path.name}")
-    write_mp4(temporary, frames, reference.fps, torch.cat([audio[:1], other_audio[:1]]), reference.sample_rate)
-    if recon.audio is not None:
-        write_spectrograms(path.with_suffix(".png"), {"reference": audio, "reconstruction": other_audio}, reference.sample_rate)
-    temporary.replace(path)  # last: a sample that is there is complete
+    write_mp4(path, frames, reference.fps, torch.cat([audio[:1], other_audio[:1]]), reference.sample_rate)
 
 
-def write_spectrograms(path: Path, sounds: dict[str, Tensor], sample_rate: int) -> None:
-    """Mel spectrograms in dB of named sounds (C, N), one above the other on the same scale."""
-    from matplotlib.figure import Figure  # no pyplot: no global state, no display
+def write_spectrogram(path: Path, sound: Tensor, sample_rate: int, top: float) -> None:
+    """Mel spectrogram of `sound` (1, N): one pixel a frame and a band, low bands at the bottom, colours from `top` dB to 80 dB below."""
+    from matplotlib import colormaps
+    from PIL import Image
 
-    pictures = {name: _mel_db(sound, sample_rate) for name, sound in sounds.items()}
-    top = max(float(picture.max()) for picture in pictures.values())
-    figure = Figure(figsize=(8, 2.4 * len(sounds)), layout="constrained")
-    for index, (name, picture) in enumerate(pictures.items()):
-        axes = figure.add_subplot(len(sounds), 1, index + 1)
-        duration = sounds[name].shape[-1] / sample_rate
-        image = axes.imshow(
-            picture.numpy(), origin="lower", aspect="auto", vmin=top - 80, vmax=top, cmap="magma", extent=(0, duration, 0, len(picture))
-        )
-        axes.set(title=name, ylabel="mel band", xlabel="seconds" if index == len(sounds) - 1 else "")
-        figure.colorbar(image, ax=axes, label="dB")
-    figure.savefig(path, dpi=100, format="png")
+    level = ((_mel_db(sound, sample_rate) - top) / RANGE_DB + 1).clamp(0, 1)
+    pixels = colormaps["magma"](level.flip(0).numpy(), bytes=True)[..., :3]
+    Image.fromarray(pixels.copy()).quantize(128).save(path, optimize=True)
+
+
+def _loudest(reference: ClipBatch) -> float:
+    assert reference.audio is not None
+    return float(_mel_db(reference.audio[0][:1], reference.sample_rate).max())
 
 
 def _mel_db(sound: Tensor, sample_rate: int) -> Tensor:
-    from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
+    """(1, N) -> (MEL_BANDS, frames) in dB."""
+    from torchaudio.transforms import MelSpectrogram
 
-    mel = MelSpectrogram(sample_rate=sample_rate, n_fft=1024, hop_length=256, n_mels=80)(sound.mean(dim=0))
-    decibel: Tensor = AmplitudeToDB(stype="power", top_db=80)(mel)
-    return decibel
+    mel = MelSpectrogram(sample_rate=sample_rate, n_fft=1024, hop_length=256, n_mels=MEL_BANDS)(sound.float().cpu())[0]
+    return 10 * torch.log10(mel.clamp(min=1e-10))

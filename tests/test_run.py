@@ -235,7 +235,7 @@ def test_samples_are_playable_pictures_with_sound(avbench: Command, clip_folder:
     assert done.returncode == 0, done.stderr
     movies = sorted((folder_of(done, tmp_path) / "samples").glob("*.mp4"))
     assert len(movies) == 2
-    assert all(movie.with_suffix(".png").stat().st_size > 1000 for movie in movies)
+    assert all((movie.with_suffix("") / f"{side}.png").stat().st_size > 1000 for movie in movies for side in ("reference", "recon"))
     with av.open(str(movies[0])) as container:
         assert (container.streams.video[0].width, container.streams.video[0].height) == (512, 256)
         assert container.streams.audio[0].channels == 2

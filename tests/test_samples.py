@@ -1,0 +1,81 @@
+"""Samples of a run: what is kept of a clip, under which name, and that it is the clip."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from avbench.samples import MEL_BANDS, has_sample, sample_name, write_sample
+from avbench.types import ClipBatch
+
+RATE = 24_000
+
+
+def clip(*, video: bool = True, audio: bool = True, hertz: float = 1000.0) -> ClipBatch:
+    time = torch.arange(49_152) / RATE
+    tone = torch.where(time < 1.024, 0.5 * torch.sin(2 * torch.pi * hertz * time), torch.zeros(()))
+    frames = torch.linspace(0.2, 0.9, 8)[None, :, None, None, None].expand(1, 8, 3, 32, 32)
+    return ClipBatch(
+        ids=("a/b",),
+        labels=("x",),
+        fps=8 / 2.048,
+        sample_rate=RATE,
+        video=frames if video else None,
+        audio=tone[None, None] if audio else None,
+    )
+
+
+def test_a_sample_is_two_movies_their_stills_and_spectrograms_and_both_side_by_side(tmp_path: Path) -> None:
+    write_sample(tmp_path, clip(), clip(hertz=3000.0))
+    name = sample_name("a/b")
+    assert {path.name for path in (tmp_path / name).iterdir()} == {
+        f"{side}.{kind}" for side in ("reference", "recon") for kind in ("mp4", "jpg", "png")
+    }
+    assert has_sample(tmp_path, "a/b")
+    with av.open(str(tmp_path / name / "recon.mp4")) as movie:
+        frames = [frame.to_ndarray(format="rgb24").mean() / 255 for frame in movie.decode(video=0)]
+    assert frames == pytest.approx(torch.linspace(0.2, 0.9, 8).tolist(), abs=0.02)
+    with av.open(str(tmp_path / f"{name}.mp4")) as pair:
+        assert (pair.streams.video[0].width, pair.streams.audio[0].channels) == (128, 2)
+
+
+def test_a_spectrogram_has_time_along_its_width_and_low_sounds_at_the_bottom(tmp_path: Path) -> None:
+    write_sample(tmp_path, clip(hertz=300.0), clip(hertz=8000.0))
+    brightness = {}
+    for side in ("reference", "recon"):
+        pixels = np.asarray(Image.open(tmp_path / sample_name("a/b") / f"{side}.png").convert("L")).astype(float)
+        assert pixels.shape == (MEL_BANDS, 1 + 49_152 // 256)
+        half = pixels.shape[1] // 2
+        assert pixels[:, : half - 5].max() > 4 * pixels[:, half + 5 :].max() + 1  # the tone stops in the middle
+        brightness[side] = pixels[:, :half].mean(1).argmax()
+    assert brightness["reference"] > MEL_BANDS * 0.7 > MEL_BANDS * 0.4 > brightness["recon"]
+
+
+def test_what_a_tokenizer_lacks_is_not_there(tmp_path: Path) -> None:
+    write_sample(tmp_path / "sound", clip(), clip(video=False))
+    write_sample(tmp_path / "picture", clip(), clip(audio=False))
+    sound, picture = (tmp_path / kind / sample_name("a/b") for kind in ("sound", "picture"))
+    assert not (sound / "recon.jpg").exists()
+    assert not (picture / "recon.png").exists()
+    with av.open(str(picture / "recon.mp4")) as movie:
+        assert not movie.streams.audio
+    with av.open(str(sound / "recon.mp4")) as movie:
+        assert movie.streams.audio
+        assert max(frame.to_ndarray(format="rgb24").max() for frame in movie.decode(video=0)) < 3
+
+
+@pytest.mark.parametrize("hostile", ["../../etc/passwd", "a/../b", ".hidden", "<script>", "x" * 500, "ü\n"])
+def test_a_name_stays_inside_the_folder_and_two_ids_never_share_one(hostile: str) -> None:
+    name = sample_name(hostile)
+    assert "/" not in name
+    assert not name.startswith(".")
+    assert len(name) < 80
+    assert name != sample_name(hostile + " ")
+
+
+def test_a_sample_of_an_older_version_counts_as_absent(tmp_path: Path) -> None:
+    (tmp_path / f"{sample_name('a/b')}.mp4").touch()
+    assert not has_sample(tmp_path, "a/b")
