@@ -1,0 +1,1 @@
+"""WavTokenizer: a single-codebook audio tokenizer. tokenizer.py is the way in."""
