@@ -1,0 +1,193 @@
+"""A Llama-style decoder over token ids. B clips, L places, D width, H heads, K head width, V codes, S slots.
+
+Everything computes in the dtype of the embedded tokens (`compute_dtype`); weights are cast on the fly, as in AVTok's blocks.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from avbench.generate.config import GeneratorConfig
+from avbench.tokenizers.avtok.blocks import Linear
+
+INIT_STD = 0.02
+
+
+class RMSNorm(nn.RMSNorm):
+    """nn.RMSNorm that follows its input's dtype."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+class Cache:
+    """Keys and values of the places seen so far, allocated once: (layers, B, H, places, K) each.
+
+    `fixed`: attention always runs over all places, those beyond `position` masked, so that every step has the same shapes and
+    addresses (CUDA graphs). Otherwise over the places in use, which is less work on a CPU.
+    """
+
+    def __init__(self, config: GeneratorConfig, rows: int, places: int, *, like: Tensor, fixed: bool = False) -> None:
+        shape = (config.layers, rows, config.heads, places, config.width // config.heads)
+        self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
+        self.used = 0
+        self.fixed = fixed
+        self.position = torch.zeros(1, dtype=torch.int64, device=like.device)
+        self.places = torch.arange(places, device=like.device)[None]
+        self.mask: Tensor | None = None
+        self._rotary = rotary_table(places, config, like.device).to(like.dtype) if config.positions == "rope" else None
+
+    def advance(self, count: int) -> None:
+        """Make room for `count` more places: the next `write` of each layer goes there."""
+        self.used += count
+        self.position.fill_(self.used - 1)
+
+    def write(self, layer: int, k_BHLK: Tensor, v_BHLK: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep the newest places' keys and values; all that attention is to look at."""
+        keys, values, count = self.keys[layer], self.values[layer], k_BHLK.shape[2]
+        if self.fixed and count == 1:
+            keys.index_copy_(2, self.position, k_BHLK)
+            values.index_copy_(2, self.position, v_BHLK)
+            return keys, values
+        keys[:, :, self.used - count : self.used] = k_BHLK
+        values[:, :, self.used - count : self.used] = v_BHLK
+        return keys[:, :, : self.used], values[:, :, : self.used]
+
+    def rotary(self, count: int) -> Tensor | None:
+        """Cosines and sines of the newest `count` places."""
+        if self._rotary is None or (self.fixed and count == 1):
+            return None if self._rotary is None else self._rotary.index_select(1, self.position)
+        return self._rotary[:, self.used - count : self.used]
+
+    def look(self, count: int) -> Tensor | None:
+        """The mask of a step's attention, bool (1, places): None where every place returned by `write` may be seen."""
+        return self.places <= self.position if self.fixed and count == 1 else None
+
+
+class Attention(nn.Module):
+    """Causal self-attention without biases."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.qkv = Linear(config.width, 3 * config.width, bias=False)
+        self.out = Linear(config.width, config.width, bias=False)
+
+    def forward(self, x_BLD: Tensor, rotary: Tensor | None, cache: Cache | None, layer: int) -> Tensor:
+        B, L, D = x_BLD.shape
+        qkv = self.qkv(x_BLD).view(B, L, 3, self.heads, D // self.heads)
+        q, k = (qkv[:, :, :2] if rotary is None else rotate(qkv[:, :, :2], rotary)).unbind(2)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), qkv[:, :, 2].transpose(1, 2)
+        mask = None
+        if cache is not None:
+            k, v = cache.write(layer, k, v)
+            mask = cache.mask
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=L > 1)
+        return self.out(mixed.transpose(1, 2).reshape(B, L, D))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Pre-norm attention and SwiGLU, dropout on both branches."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.norm1 = RMSNorm(config.width, eps=config.norm_eps)
+        self.attn = Attention(config)
+        self.norm2 = RMSNorm(config.width, eps=config.norm_eps)
+        self.gate_up = Linear(config.width, 2 * config.hidden, bias=False)
+        self.down = Linear(config.hidden, config.width, bias=False)
+        self.dropout = config.dropout
+
+    def forward(self, x_BLD: Tensor, rotary: Tensor | None, cache: Cache | None, layer: int) -> Tensor:
+        x_BLD = x_BLD + self._drop(self.attn(self.norm1(x_BLD), rotary, cache, layer))
+        gate, up = self.gate_up(self.norm2(x_BLD)).chunk(2, dim=-1)
+        return x_BLD + self._drop(self.down(F.silu(gate) * up))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout) if self.training else x
+
+
+class Generator(nn.Module):
+    """ids -> hidden states -> logits. The head knows the codes only: markers and classes can never be drawn.
+
+    num_ids: codes, then markers and classes (rows of the embedding). num_slots: places that have a learned position.
+    """
+
+    def __init__(
+        self, config: GeneratorConfig, *, num_ids: int, num_codes: int, num_slots: int, compute_dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        assert num_codes <= num_ids
+        self.config, self.compute_dtype = config, compute_dtype
+        self.embed = nn.Embedding(num_ids, config.width)
+        self.slots = nn.Parameter(torch.empty(num_slots, config.width)) if config.positions == "learned" else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width, eps=config.norm_eps)
+        self.head = Linear(config.width, num_codes, bias=False)
+        self._init()
+
+    def forward(self, ids_BL: Tensor, slots_L: Tensor, cache: Cache | None = None) -> Tensor:
+        """Hidden states (B, L, D) of the places that follow those in `cache`; slots_L: the slot of each of them.
+
+        Raises ValueError where `cache` holds places and more than one is added: only a prompt is read at once.
+        """
+        if cache is not None:
+            if cache.used and ids_BL.shape[1] > 1:
+                raise ValueError("a cache that is in use takes one place at a time")
+            cache.advance(ids_BL.shape[1])
+        return self.run(ids_BL, slots_L, cache)
+
+    def run(self, ids_BL: Tensor, slots_L: Tensor, cache: Cache | None) -> Tensor:
+        """`forward` into a cache that has advanced: what a CUDA graph captures."""
+        if cache is not None:
+            rotary, cache.mask = cache.rotary(ids_BL.shape[1]), cache.look(ids_BL.shape[1])
+        else:
+            rotary = self._rotary(ids_BL.shape[1], ids_BL.device)
+        x = self.embed(ids_BL)
+        x = x if self.slots is None else x + self.slots[slots_L]
+        x = x.to(self.compute_dtype)
+        x = F.dropout(x, self.config.dropout) if self.training else x
+        for layer, block in enumerate(self.blocks):
+            x = block(x, rotary, cache, layer)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor, low: int, high: int) -> Tensor:
+        """Scores (..., high - low), float32, of the codes in [low, high): those that are legal at the next place."""
+        return F.linear(hidden, self.head.weight[low:high].to(hidden.dtype)).float()
+
+    def new_cache(self, rows: int, places: int, *, fixed: bool = False) -> Cache:
+        """Room for `places` places of `rows` clips, on the model's device."""
+        like = torch.empty(0, dtype=self.compute_dtype, device=self.head.weight.device)
+        return Cache(self.config, rows, places, like=like, fixed=fixed)
+
+    def _rotary(self, places: int, device: torch.device) -> Tensor | None:
+        return rotary_table(places, self.config, device).to(self.compute_dtype) if self.config.positions == "rope" else None
+
+    def _init(self) -> None:
+        """Normal weights, and an output of zero: the first loss is that of the uniform distribution."""
+        for part in self.modules():
+            if isinstance(part, nn.Linear | nn.Embedding):
+                nn.init.normal_(part.weight, std=INIT_STD)
+        if self.slots is not None:
+            nn.init.normal_(self.slots, std=INIT_STD)
+        nn.init.zeros_(self.head.weight)
+
+
+def rotary_table(places: int, config: GeneratorConfig, device: torch.device) -> Tensor:
+    """(2, places, 1, 1, K / 2) float32: cosines and sines of each place (Su et al. 2021, in halves as Llama has it)."""
+    half = config.width // config.heads // 2
+    rates = config.rope_theta ** (-torch.arange(half, device=device, dtype=torch.float32) / half)
+    angles = torch.arange(places, device=device, dtype=torch.float32)[:, None] * rates
+    return torch.stack([angles.cos(), angles.sin()])[:, :, None, None]
+
+
+def rotate(x_BL2HK: Tensor, table: Tensor) -> Tensor:
+    """Queries and keys, turned by their places' angles."""
+    a, b = x_BL2HK.chunk(2, dim=-1)
+    cos, sin = table
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Learned numbers."""
+    return sum(parameter.numel() for parameter in model.parameters())
