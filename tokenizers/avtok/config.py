@@ -76,11 +76,14 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AVTokConfig:
-    """The whole model. Depths and the patch sizes are the only things that the sizes differ in."""
+    """The whole model. Depths and the patch sizes are the only things that the sizes differ in.
+
+    Without `audio` it is a video tokenizer: LARP (tokenizers/larp/model.py).
+    """
 
     name: str
     video: StreamConfig
-    audio: StreamConfig
+    audio: StreamConfig | None
     width: int
     encoder_layers: int
     decoder_layers: int
@@ -94,9 +97,17 @@ class AVTokConfig:
     projector_width: int = 2048
     teacher_dims: dict[str, int] = field(default_factory=lambda: {"video": 768, "audio": 768})
 
+    @property
+    def streams(self) -> tuple[StreamName, ...]:
+        """The streams that the model has, in the order of a joint sequence."""
+        return STREAMS if self.audio is not None else ("video",)
+
     def stream(self, name: str) -> StreamConfig:
-        """The config of stream "video" or "audio"."""
-        return {"video": self.video, "audio": self.audio}[name]
+        """The config of stream "video" or "audio". Raises AvbenchError for one that the model lacks."""
+        stream = {"video": self.video, "audio": self.audio}[name]
+        if stream is None:
+            raise AvbenchError(f"{self.name} has no {name} stream")
+        return stream
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, for a manifest."""
@@ -107,6 +118,8 @@ class AVTokConfig:
         """The inverse of `to_dict`, after JSON. Raises AvbenchError on unknown or missing fields."""
         parts = {"video": StreamConfig, "audio": StreamConfig, "quantizer": QuantizerConfig}
         parts |= {"prior": PriorConfig, "discriminator": DiscriminatorConfig}
+        if values.get("audio") is None:
+            del parts["audio"]
         made = {key: _build(parts[key], value) if key in parts else value for key, value in values.items()}
         return _build(AVTokConfig, made)  # type: ignore[no-any-return]
 

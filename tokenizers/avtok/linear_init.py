@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from avbench.errors import AvbenchError
 from avbench.tokenizers.avtok.blocks import BlockNorms, Transformer
-from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig
+from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.kmeans import kmeans
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.pca import Basis, fit_basis
@@ -64,9 +64,9 @@ def linear_init(model: AVTokModel, patches: dict[str, Tensor], *, seed: int = 0,
     """
     config = model.config
     channels = _channels(config)
-    bases: dict[str, Basis] = {name: fit_basis(patches[name], channels.content, code_width(config)) for name in STREAMS}
-    latents = torch.cat([bases[name].coordinates(patches[name])[:, : code_width(config)] for name in STREAMS])
-    for name in STREAMS:
+    bases: dict[str, Basis] = {name: fit_basis(patches[name], channels.content, code_width(config)) for name in config.streams}
+    latents = torch.cat([bases[name].coordinates(patches[name])[:, : code_width(config)] for name in config.streams])
+    for name in config.streams:
         _init_stream(model, name, bases[name], channels)
     for transformer in (model.encoder, model.decoder):
         _copy_through_first_block(transformer, channels, config)
@@ -83,14 +83,14 @@ def code_width(config: AVTokConfig) -> int:
 
 
 def _channels(config: AVTokConfig) -> Channels:
-    position = max(sum(n - 1 for n in config.stream(name).grid) for name in STREAMS)
+    position = max(sum(n - 1 for n in config.stream(name).grid) for name in config.streams)
     content = config.width - position - RESERVED
     if content < code_width(config) or position + 1 > config.width // config.heads:
         raise AvbenchError(
             f"{config.name}: width {config.width} with {config.heads} heads is too narrow for the linear start, which needs {position + 1}"
             f" channels a head and {code_width(config) + position + RESERVED} in all; widen it or use coarser patches"
         )
-    for name in STREAMS:
+    for name in config.streams:
         stream = config.stream(name)
         if stream.tokens < stream.num_patches:
             raise AvbenchError(f"the linear start gives each {name} patch a token: {stream.num_patches} patches, {stream.tokens} tokens")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, StreamConfig
+from avbench.tokenizers.avtok.config import AVTokConfig, StreamConfig
 from avbench.tokenizers.avtok.discriminator import LECAM_WEIGHT, Discriminator, LeCam, generator_loss, smoothed_bce
 from avbench.tokenizers.avtok.model import AVTokModel, Reconstruction
 from avbench.tokenizers.avtok.prior import Prior
@@ -74,7 +74,7 @@ class AVTokLosses(nn.Module):
         self.projectors = nn.ModuleDict()
         self.discriminators = nn.ModuleDict()
         self.lecams = nn.ModuleDict()
-        for name in STREAMS:
+        for name in config.streams:
             if weights.stream(name).alignment:
                 self.projectors[name] = Projector(config.width, config.projector_width, config.teacher_dims[name])
             if weights.stream(name).adversarial:

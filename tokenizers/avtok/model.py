@@ -3,6 +3,7 @@
 One stream's forward pass (paper, section 3): [patches ; holistic queries] -> encoder -> patch-wise and holistic tokens;
 holistic tokens -> quantizer; [de-quantized tokens ; patch queries] -> decoder -> patches. The streams never meet inside: they share
 every attention and MLP weight, the bottleneck and the codebook, and own embeddings, queries, LayerNorms and heads.
+A model of the video stream alone is LARP.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avbench.tokenizers.avtok.blocks import Linear, Transformer, xavier_linears
-from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig
+from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.quantizer import Quantized, Quantizer
 from avbench.tokenizers.avtok.streams import StreamDecoder, StreamEncoder, patchify, unpatchify
 
@@ -57,10 +58,10 @@ class AVTokModel(nn.Module):
         self.encoder = Transformer(config.width, config.heads, config.encoder_layers, config.mlp_ratio)
         self.bottleneck = Bottleneck(config)
         self.decoder = Transformer(config.width, config.heads, config.decoder_layers, config.mlp_ratio)
-        self.stream_encoders = nn.ModuleDict({name: StreamEncoder(config, config.stream(name)) for name in STREAMS})
-        self.stream_decoders = nn.ModuleDict({name: StreamDecoder(config, config.stream(name)) for name in STREAMS})
+        self.stream_encoders = nn.ModuleDict({name: StreamEncoder(config, config.stream(name)) for name in config.streams})
+        self.stream_decoders = nn.ModuleDict({name: StreamDecoder(config, config.stream(name)) for name in config.streams})
         xavier_linears(self)
-        for name in STREAMS:
+        for name in config.streams:
             nn.init.zeros_(self.stream_decoder(name).head.weight)
 
     def stream_encoder(self, name: str) -> StreamEncoder:

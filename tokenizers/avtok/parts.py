@@ -77,7 +77,7 @@ def parameter_table(config: AVTokConfig) -> dict[str, int]:
 
     with torch.device("meta"):
         model, prior = AVTokModel(config), Prior(config)
-        projectors = [Projector(config.width, config.projector_width, config.teacher_dims[name]) for name in STREAMS]
+        projectors = [Projector(config.width, config.projector_width, config.teacher_dims[name]) for name in config.streams]
     table = {owner: sum(p.numel() for p in parameters_of(model, owner=owner).values()) for owner in ("shared", "video", "audio")}
     table["prior"] = count_parameters(prior)
     table["projectors"] = sum(count_parameters(projector) for projector in projectors)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avbench.tokenizers.avtok.blocks import LayerNorm, Linear, NormedBlock
-from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig
+from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.quantizer import Quantized, similarity
 
 
@@ -34,7 +34,7 @@ class Prior(nn.Module):
         super().__init__()
         self.config = config.prior
         self.unit_sphere = config.quantizer.kind == "cosine"
-        self.lengths = {name: config.stream(name).tokens for name in STREAMS}
+        self.lengths = {name: config.stream(name).tokens for name in config.streams}
         width = config.prior.width
         self.input = Linear(config.quantizer.dim, width)
         self.positions = nn.Parameter(torch.randn(sum(self.lengths.values()), width) * 0.02)
@@ -47,7 +47,7 @@ class Prior(nn.Module):
 
     def forward(self, streams: dict[str, Quantized], book_VC: Tensor, progress: float) -> Tensor:
         """Mean cross-entropy (nats a token) of both rounds. progress in [0, 1]: share of all steps done, for scheduled sampling."""
-        names = [name for name in STREAMS if name in streams]
+        names = [name for name in self.lengths if name in streams]
         latents = torch.cat([streams[name].latents for name in names], dim=1)
         codes = torch.cat([streams[name].codes for name in names], dim=1)
         positions = self._positions(names)

@@ -34,6 +34,8 @@ class AVTok:
         if len(options.variants) > 1:
             raise UsageError(f"avtok takes one vocoder, not {', '.join(options.variants)}; for example avtok@hifigan")
         checkpoint = load_checkpoint(_folder(options), options.device)
+        if checkpoint.model.config.streams != STREAMS:
+            raise UsageError(f"{options.checkpoint} holds {checkpoint.model.config.name}, a video tokenizer: use --tokenizer larp")
         vocoder = options.variants[0] if options.variants else DEFAULT_VOCODER
         self.model = checkpoint.model
         self.provenance = checkpoint.provenance
