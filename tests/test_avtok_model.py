@@ -12,7 +12,7 @@ from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.optim import optimizer_groups
 from avbench.tokenizers.avtok.parts import PUBLISHED_PARAMETERS_M, parameter_table, parameters_of, trainable_in
 from avbench.tokenizers.avtok.streams import patchify, unpatchify
-from avbench.train.objective import freeze
+from avbench.train.avtok.objective import freeze
 
 
 def tiny() -> AVTokConfig:

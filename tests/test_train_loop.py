@@ -16,7 +16,7 @@ import torch
 from avbench.errors import AvbenchError, UsageError
 from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, DiscriminatorConfig, PriorConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.losses import LossWeights, StreamWeights
-from avbench.train.config import OptimConfig, StageConfig, TrainConfig
+from avbench.train.avtok.config import AVTokOptim, AVTokStage, AVTokTraining
 from avbench.train.log import read_log
 from avbench.train.loop import train
 
@@ -37,12 +37,12 @@ MODEL = AVTokConfig(
 LOSS = LossWeights(video=StreamWeights(adversarial=0.1), audio=StreamWeights(adversarial=0.1), prior=0.06)
 
 
-def tiny(kind: str = "all") -> TrainConfig:
+def tiny(kind: str = "all") -> AVTokTraining:
     """Three stages of six steps with everything in them that has a state; "plain": one stage without chance, for comparing processes."""
-    stage = StageConfig(name="video", trains="video", streams=("video",), clips=12, loss=LOSS, discriminator_every=2)
+    stage = AVTokStage(name="video", trains="video", streams=("video",), clips=12, loss=LOSS, discriminator_every=2)
     parts = (stage, replace(stage, name="audio", trains="audio", streams=("audio",)))
     parts += (replace(stage, name="decode", trains="decode", streams=STREAMS),)
-    base = TrainConfig(
+    base = AVTokTraining(
         name="tiny", schedule="vfal", model=MODEL, stages=parts, batch_size=2, compute_dtype="float32", linear_start=False,
         log_steps=2, save_minutes=0.0, eval_clips=1,
     )  # fmt: skip
@@ -50,7 +50,7 @@ def tiny(kind: str = "all") -> TrainConfig:
         return base
     plain = StreamWeights(l1=1.0, l2=1.0)
     model = replace(MODEL, quantizer=replace(MODEL.quantizer, temperature=0.0, revive_after=0))
-    joint = StageConfig(name="joint", trains="joint", clips=16, loss=LossWeights(video=plain, audio=plain, prior=0.0), optim=OptimConfig())
+    joint = AVTokStage(name="joint", trains="joint", clips=16, loss=LossWeights(video=plain, audio=plain, prior=0.0), optim=AVTokOptim())
     return replace(base, name="plain", model=model, stages=(joint,), batch_size=4)
 
 

@@ -11,13 +11,14 @@ from torch import Tensor
 from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, DiscriminatorConfig, PriorConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.losses import LossWeights, StreamWeights
 from avbench.tokenizers.avtok.model import AVTokModel
-from avbench.train import stages
-from avbench.train.config import OptimConfig, StageConfig, TrainConfig
+from avbench.train.avtok import trainee
+from avbench.train.avtok.config import AVTokOptim, AVTokStage, AVTokTraining
+from avbench.train.avtok.data import stream_inputs
+from avbench.train.avtok.objective import Frozen
+from avbench.train.avtok.start import build_models
 from avbench.train.data import TrainBatch
-from avbench.train.objective import Frozen
 from avbench.train.optimizers import rate
 from avbench.train.stages import StageRun
-from avbench.train.start import build_models, stream_inputs
 
 PLAIN = StreamWeights(l1=1.0, l2=0.5, log_mse=0.1)
 MODEL = AVTokConfig(
@@ -36,16 +37,16 @@ MODEL = AVTokConfig(
     projector_width=16,
     teacher_dims={"video": 6, "audio": 5},
 )
-VIDEO = StageConfig(name="video", trains="video", streams=("video",), clips=400, loss=LossWeights(video=PLAIN, audio=PLAIN, prior=0.1))
+VIDEO = AVTokStage(name="video", trains="video", streams=("video",), clips=400, loss=LossWeights(video=PLAIN, audio=PLAIN, prior=0.1))
 AUDIO = replace(VIDEO, name="audio", trains="audio", streams=("audio",))
 DECODE = replace(VIDEO, name="decode", trains="decode", streams=STREAMS)
 JOINT = replace(DECODE, name="joint", trains="joint")
-FAST = OptimConfig(muon=0.02, adam=5e-3, raw=1.0, encoder=1.0, auxiliary=5e-3, discriminator=5e-3, warmup_clips=4)
+FAST = AVTokOptim(muon=0.02, adam=5e-3, raw=1.0, encoder=1.0, auxiliary=5e-3, discriminator=5e-3, warmup_clips=4)
 
 
-def config(*parts: StageConfig, **changes: object) -> TrainConfig:
+def config(*parts: AVTokStage, **changes: object) -> AVTokTraining:
     values = {"name": "tiny", "schedule": "vfal", "model": MODEL, "stages": parts, "batch_size": 4, "compute_dtype": "float32"}
-    return TrainConfig(**(values | {"linear_start": False} | changes))  # type: ignore[arg-type]
+    return AVTokTraining(**(values | {"linear_start": False} | changes))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_stage_audio_changes_no_bit_of_what_the_video_stream_uses(batch: TrainBa
     video = stream_inputs(batch)["video"]
     before, codes = snapshot(models["joint"]), models["joint"].tokenize("video", video)
     picture = models["joint"].detokenize("video", codes)
-    run = StageRun(config(AUDIO), 0, models, Accelerator(cpu=True))
+    run = StageRun(config(AUDIO).trainee(), 0, models, Accelerator(cpu=True))
     run_steps(run, batch, 4)
     moved = changed(before, models["joint"])
     assert moved
@@ -99,7 +100,7 @@ def test_stage_decode_changes_both_decoders_and_no_bit_of_encoder_and_codebook(b
     models = build_models(config(DECODE))
     before = snapshot(models["joint"])
     codes = {name: models["joint"].tokenize(name, x) for name, x in stream_inputs(batch).items()}
-    run_steps(StageRun(config(DECODE), 0, models, Accelerator(cpu=True)), batch, 4)
+    run_steps(StageRun(config(DECODE).trainee(), 0, models, Accelerator(cpu=True)), batch, 4)
     moved = changed(before, models["joint"])
     assert {name.split(".")[0] for name in moved} == {"decoder", "stream_decoders"}
     assert {name.split(".")[1] for name in moved if name.startswith("stream_decoders")} == set(STREAMS)
@@ -109,7 +110,7 @@ def test_stage_decode_changes_both_decoders_and_no_bit_of_encoder_and_codebook(b
 def test_stage_video_changes_everything_but_what_is_audios_own(batch: TrainBatch) -> None:
     models = build_models(config(VIDEO))
     before = snapshot(models["joint"])
-    run_steps(StageRun(config(VIDEO), 0, models, Accelerator(cpu=True)), batch, 4)
+    run_steps(StageRun(config(VIDEO).trainee(), 0, models, Accelerator(cpu=True)), batch, 4)
     moved = changed(before, models["joint"])
     assert not [name for name in moved if ".audio." in name]
     assert {"encoder", "decoder", "bottleneck", "stream_encoders", "stream_decoders"} == {name.split(".")[0] for name in moved}
@@ -118,7 +119,7 @@ def test_stage_video_changes_everything_but_what_is_audios_own(batch: TrainBatch
 
 def test_a_stage_ends_on_its_moving_average(batch: TrainBatch) -> None:
     models = build_models(config(VIDEO))
-    run = StageRun(config(VIDEO), 0, models, Accelerator(cpu=True))
+    run = StageRun(config(VIDEO).trainee(), 0, models, Accelerator(cpu=True))
     run_steps(run, batch, 3)
     average = snapshot(run.average.models["joint"])
     assert changed(average, models["joint"])
@@ -128,7 +129,7 @@ def test_a_stage_ends_on_its_moving_average(batch: TrainBatch) -> None:
 
 def test_the_moving_average_is_the_weighted_mean_of_the_weights_so_far(batch: TrainBatch) -> None:
     models = build_models(config(VIDEO))
-    run = StageRun(config(VIDEO), 0, models, Accelerator(cpu=True))
+    run = StageRun(config(VIDEO).trainee(), 0, models, Accelerator(cpu=True))
     name = "decoder.blocks.0.mlp.fc1.weight"
     expected = models["joint"].state_dict()[name].clone()
     for step in range(3):
@@ -154,8 +155,8 @@ def test_every_loss_falls(batch: TrainBatch, monkeypatch: pytest.MonkeyPatch) ->
     everything = StreamWeights(l1=1.0, l2=1.0, log_mse=0.1, perceptual=0.1, quantizer=1.0, alignment=0.5)
     stage = replace(JOINT, loss=LossWeights(video=everything, audio=replace(everything, perceptual=0.0), prior=0.1), optim=FAST)
     frozen = Frozen(teacher=ToyTeacher(), perceptual=lambda a, b: (a - b).abs().flatten(1).mean(1))
-    monkeypatch.setattr(stages, "load_frozen", lambda stage, device: frozen)
-    losses = run_steps(StageRun(config(stage), 0, build_models(config(stage)), Accelerator(cpu=True)), batch, 40)
+    monkeypatch.setattr(trainee, "load_frozen", lambda stage, device: frozen)
+    losses = run_steps(StageRun(config(stage).trainee(), 0, build_models(config(stage)), Accelerator(cpu=True)), batch, 40)
     terms = {"l1", "l2", "log_mse", "quantizer", "alignment"}
     expected = {f"{name}/{term}" for name in STREAMS for term in terms} | {"video/perceptual", "prior", "total"}
     assert set(losses[0]) == expected
@@ -169,7 +170,7 @@ def test_the_discriminators_learn_and_their_gradient_reaches_the_decoder(batch: 
     slow_tokenizer = replace(FAST, muon=1e-4, adam=1e-5)
     stage = replace(JOINT, loss=LossWeights(video=judged, audio=judged, prior=0.0), optim=slow_tokenizer, discriminator_every=2)
     models = build_models(config(stage))
-    run = StageRun(config(stage), 0, models, Accelerator(cpu=True))
+    run = StageRun(config(stage).trainee(), 0, models, Accelerator(cpu=True))
     before, judges = snapshot(models["joint"]), [p.clone() for p in run.objective.discriminators()]
     losses = run_steps(run, batch, 12)
     assert [("video/discriminator" in step) for step in losses] == [True, False] * 6
@@ -181,7 +182,7 @@ def test_the_discriminators_learn_and_their_gradient_reaches_the_decoder(batch: 
 def test_a_loss_of_weight_zero_is_neither_built_nor_computed(batch: TrainBatch) -> None:
     only_l1 = StreamWeights(l1=1.0, quantizer=0.0)
     stage = replace(JOINT, loss=LossWeights(video=only_l1, audio=only_l1, prior=0.0))
-    run = StageRun(config(stage), 0, build_models(config(stage)), Accelerator(cpu=True))
+    run = StageRun(config(stage).trainee(), 0, build_models(config(stage)), Accelerator(cpu=True))
     assert not list(run.objective.losses.parameters())
     assert set(run_steps(run, batch, 1)[0]) == {"video/l1", "audio/l1", "total"}
 
@@ -189,7 +190,7 @@ def test_a_loss_of_weight_zero_is_neither_built_nor_computed(batch: TrainBatch) 
 def test_a_modality_weight_scales_that_streams_share_of_the_total(batch: TrainBatch) -> None:
     only_l1 = StreamWeights(l1=1.0, quantizer=0.0)
     stage = replace(JOINT, loss=LossWeights(video=only_l1, audio=replace(only_l1, overall=3.0), prior=0.0))
-    found = run_steps(StageRun(config(stage), 0, build_models(config(stage)), Accelerator(cpu=True)), batch, 1)[0]
+    found = run_steps(StageRun(config(stage).trainee(), 0, build_models(config(stage)), Accelerator(cpu=True)), batch, 1)[0]
     assert found["total"] == pytest.approx(found["video/l1"] + 3 * found["audio/l1"], rel=1e-5)
 
 
@@ -197,7 +198,7 @@ def test_a_dual_run_trains_two_models_that_share_nothing(batch: TrainBatch) -> N
     dual = config(JOINT, schedule="dual", audio_model=replace(MODEL, name="tiny-audio"))
     models = build_models(dual)
     before = {name: snapshot(model) for name, model in models.items()}
-    losses = run_steps(StageRun(dual, 0, models, Accelerator(cpu=True)), batch, 2)
+    losses = run_steps(StageRun(dual.trainee(), 0, models, Accelerator(cpu=True)), batch, 2)
     assert {"video/l1", "audio/l1", "video/prior", "audio/prior"} <= set(losses[0])
     for name, other in (("video", ".audio."), ("audio", ".video.")):
         moved = changed(before[name], models[name])
@@ -208,10 +209,10 @@ def test_a_dual_run_trains_two_models_that_share_nothing(batch: TrainBatch) -> N
 def test_the_prior_goes_on_from_one_stage_to_the_next(batch: TrainBatch) -> None:
     settings = config(VIDEO, AUDIO)
     models = build_models(settings)
-    first = StageRun(settings, 0, models, Accelerator(cpu=True))
+    first = StageRun(settings.trainee(), 0, models, Accelerator(cpu=True))
     run_steps(first, batch, 2)
-    second = StageRun(settings, 1, models, Accelerator(cpu=True), inherited=first)
-    fresh = StageRun(settings, 1, models, Accelerator(cpu=True))
+    second = StageRun(settings.trainee(), 1, models, Accelerator(cpu=True), inherited=first)
+    fresh = StageRun(settings.trainee(), 1, models, Accelerator(cpu=True))
     name = "joint.prior.head.weight"
     states = [run.objective.losses.state_dict()[name] for run in (first, second, fresh)]
     assert torch.equal(states[0], states[1])
@@ -226,13 +227,13 @@ def test_accumulating_two_half_batches_is_one_step_of_the_whole_batch(batch: Tra
     for parts, accumulate in (([batch], 1), (halves, 2)):
         settings = config(stage, accumulate=accumulate)
         models = build_models(settings)
-        StageRun(settings, 0, models, Accelerator(cpu=True)).step(iter(parts), 0, 0)
+        StageRun(settings.trainee(), 0, models, Accelerator(cpu=True)).step(iter(parts), 0, 0)
         results.append(models["joint"].decoder.blocks[0].mlp.fc1.weight.detach())  # type: ignore[union-attr]
     assert torch.allclose(*results, atol=2e-5)
 
 
 def test_the_rate_warms_up_then_falls_to_its_floor() -> None:
-    optim = OptimConfig(warmup_clips=100, final=0.1)
+    optim = AVTokOptim(warmup_clips=100, final=0.1)
     assert rate(0, 1000, optim) == pytest.approx(0.01)
     assert rate(100, 1000, optim) == pytest.approx(1.0)
     assert rate(550, 1000, optim) == pytest.approx(0.55)

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from avbench.tokenizers.avtok.config import AVTokConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.losses import LossWeights
-from avbench.train.config import StageConfig, TrainConfig
+from avbench.train.avtok.branches import branches
+from avbench.train.avtok.config import AVTokStage, AVTokTraining
+from avbench.train.avtok.data import stream_inputs
+from avbench.train.avtok.start import apply_linear_start, build_models, lloyd, sample_patches
 from avbench.train.data import TrainBatch
-from avbench.train.start import apply_linear_start, branches, build_models, lloyd, sample_patches, stream_inputs
 
 MODEL = AVTokConfig(
     name="tiny",
@@ -24,8 +26,8 @@ MODEL = AVTokConfig(
     heads=2,
     quantizer=QuantizerConfig(kind="euclidean", entries=32, dim=8, temperature=0.0),
 )
-STAGE = StageConfig(name="joint", trains="joint", clips=8, loss=LossWeights(prior=0.0))
-CONFIG = TrainConfig(name="tiny", schedule="vanilla", model=MODEL, stages=(STAGE,), compute_dtype="float32", linear_start_clips=30)
+STAGE = AVTokStage(name="joint", trains="joint", clips=8, loss=LossWeights(prior=0.0))
+CONFIG = AVTokTraining(name="tiny", schedule="vanilla", model=MODEL, stages=(STAGE,), compute_dtype="float32", linear_start_clips=30)
 
 
 class ToyReader:

@@ -1,19 +1,17 @@
-"""Training AVTok: recipes (functions that return a config), the stages of VFAL, and a loop that any kill leaves resumable.
+"""Training: recipes (functions that return a config), what they train, and a loop that any kill leaves resumable.
 
-config.py      what a recipe decides
+trainee.py     what somebody who adds a trainee reads: models, data, objective, evaluation, export behind one interface
+config.py      what every recipe decides
 recipes.py     the recipes by name
+avtok/         AVTok in the stages of VFAL, and the schedules that it is compared with
 clips.py       training and held-out clips
 data.py        random access to prepared clips; mels computed once; batches in an order that (seed, step) fixes
-start.py       the models at step 0, from the linear start or drawn at random
-objective.py   one stage's forward pass and its losses
-adversary.py   discriminators and their own optimiser
-optimizers.py  Muon and AdamW, learning rates from clips seen
-stages.py      what one stage trains: freezes, optimisers, moving average
-evaluate.py    held-out clips: PSNR, mel L1, codebook use
+optimizers.py  AdamW, learning rates from clips seen
+stages.py      one stage at work: optimisers, moving average, one step
 checkpoint.py  everything that a resumed run needs, written atomically
 log.py         JSONL, TensorBoard, progress bar
 picture.py     held-out reconstructions as PNG
-export.py      the published files: weights in shards and a manifest
+provenance.py  how published weights came to be
 flops.py       what utilisation is measured with
 loop.py        train(): the straight line
 command.py     `avbench train`

@@ -1,30 +1,29 @@
-"""What a recipe decides. Lengths are in clips seen, so that batch size, pauses and processes change nothing about a schedule."""
+"""What every recipe decides. Lengths are in clips seen, so that batch size, pauses and processes change nothing about a schedule.
+
+A trainee adds what it decides by subclassing (avtok/config.py); `TrainConfig.trainee` says what is trained.
+"""
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, StreamName
-from avbench.tokenizers.avtok.losses import LossWeights
-from avbench.tokenizers.avtok.parts import Stage
+if TYPE_CHECKING:
+    from avbench.train.trainee import Trainee
 
 UNRELATED = ("eval_clips", "eval_minutes", "save_minutes", "export_dtype", "compile")  # change nothing about a loss curve
-Schedule = Literal["vfal", "vanilla", "weighted", "dual"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Muon holds the hidden matrices, AdamW the rest (`optim.optimizer_groups`). Rates are peaks.
+    """AdamW. Rates are peaks.
 
     The rate rises linearly over `warmup_clips` (at most a tenth of the stage), then falls by half a cosine to `final` of its peak.
     """
 
-    muon: float = 5e-3  # 0: AdamW holds the hidden matrices too
     adam: float = 2e-4
-    raw: float = 0.01  # of `adam`, for layers that read unscaled inputs (`OptimizerGroups.raw`)
-    encoder: float = 0.3  # of every rate, for what comes before the decoder: codes that move faster than their entries are lost
-    auxiliary: float = 1e-3  # prior and projectors, which start from nothing
+    auxiliary: float = 1e-3  # what is learned beside the models, from nothing
     discriminator: float = 3e-5
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0
@@ -36,34 +35,24 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One stage: what it may change (`parts.trainable_in`), which streams pass through, for how many clips, under which losses."""
+    """One stage of a run: for how many clips, with which optimisers."""
 
     name: str
-    trains: Stage
     clips: int
-    streams: tuple[StreamName, ...] = STREAMS
-    loss: LossWeights = field(default_factory=LossWeights)
-    perceptual_frames: int = 128  # LPIPS sees so many frames of a batch, drawn anew each step
     discriminator_every: int = 5  # steps
     optim: OptimConfig = field(default_factory=OptimConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """A run. `model` serves both streams; a dual run has `audio_model` for the audio stream, and `model` for video only."""
+class TrainConfig(ABC):
+    """A run."""
 
     name: str
-    schedule: Schedule
-    model: AVTokConfig
     stages: tuple[StageConfig, ...]
-    audio_model: AVTokConfig | None = None
     batch_size: int = 8  # clips an optimiser step, over all processes and accumulation steps
     accumulate: int = 1  # backward passes an optimiser step
     compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    compile: bool = False  # torch.compile of the transformer blocks, on CUDA devices
-    linear_start: bool = True
-    linear_start_clips: int = 2020  # whose patches the linear start is fitted to; 505 of arcade with other seeds and rounds: 0.7 dB less
-    linear_start_iterations: int = 6  # of k-means
+    compile: bool = False  # torch.compile of `Objective.compilable`, on CUDA devices
     seed: int = 0
     eval_clips: int = 101
     eval_minutes: float = 5.0
@@ -76,14 +65,18 @@ class TrainConfig:
         for stage in self.stages:
             assert stage.clips % self.batch_size == 0, f"{stage.name}: {stage.clips} clips are not whole batches of {self.batch_size}"
 
+    @abstractmethod
+    def trainee(self) -> "Trainee[Any, Any]":
+        """What this config trains."""
+
     @property
     def clips(self) -> int:
         """Clips that a whole run sees."""
         return sum(stage.clips for stage in self.stages)
 
-    def model_config(self, stream: str) -> AVTokConfig:
-        """The config of the model that `stream` passes through."""
-        return self.audio_model if stream == "audio" and self.audio_model is not None else self.model
+    def renamed(self, name: str) -> Self:
+        """The same run, and what it exports, under another name: that of a table's row."""
+        return replace(self, name=name)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, for manifests."""

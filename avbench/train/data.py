@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -163,26 +164,34 @@ class Share:
     part: int = 0
     parts: int = 1
     accumulate: int = 1
-    with_audio: bool = False
 
 
-def micro_batches(reader: ClipReader, order: Order, steps: range, share: Share, device: torch.device) -> Iterator[TrainBatch]:
-    """For each step `share.accumulate` batches, read ahead by threads, pinned for a CUDA device."""
+class Pinnable(Protocol):
+    """A batch that can be had in page-locked memory, for copies that do not wait."""
+
+    def pinned(self) -> Self: ...
+
+
+B = TypeVar("B", bound=Pinnable)
+
+
+def micro_batches(read: Callable[[int, list[int]], B], order: Order, steps: range, share: Share, device: torch.device) -> Iterator[B]:
+    """For each step `share.accumulate` batches `read(step, clip numbers)`, read ahead by threads, pinned for a CUDA device."""
     accumulate, parts, part = share.accumulate, share.parts, share.part
     wanted = deque((step, micro * parts + part) for step in steps for micro in range(accumulate))
     size = order.batch_size // (parts * accumulate)
 
-    def read(step: int, place: int) -> TrainBatch:
-        batch = reader.batch(order.step(step)[place * size : (place + 1) * size], with_audio=share.with_audio)
+    def read_place(step: int, place: int) -> B:
+        batch = read(step, order.step(step)[place * size : (place + 1) * size])
         return batch.pinned() if device.type == "cuda" else batch
 
-    yield from read_ahead(read, wanted, READ_THREADS.get(device.type, 1))
+    yield from read_ahead(read_place, wanted, READ_THREADS.get(device.type, 1))
 
 
-def read_ahead(read: Callable[[int, int], TrainBatch], wanted: deque[tuple[int, int]], threads: int) -> Iterator[TrainBatch]:
+def read_ahead(read: Callable[[int, int], B], wanted: deque[tuple[int, int]], threads: int) -> Iterator[B]:
     """`read(*item)` of each item, in order, `threads` at work ahead of the one that is taken."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="clips")
-    coming: deque[Future[TrainBatch]] = deque()
+    coming: deque[Future[B]] = deque()
     try:
         while wanted or coming:
             while wanted and len(coming) < threads * READ_AHEAD:

@@ -9,7 +9,7 @@ from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.avtok.config import STREAMS, StreamName
 from avbench.tokenizers.avtok.parts import part_of
 from avbench.tokenizers.avtok.tokenizer import AVTok
-from avbench.train.objective import belongs
+from avbench.train.avtok.branches import belongs
 from avbench.types import ClipBatch, Tokens
 
 

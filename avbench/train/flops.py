@@ -1,29 +1,20 @@
-"""Model FLOPs of a training step, counted from the shapes, and the rate at which this device multiplies matrices."""
+"""The rate at which this device multiplies matrices, and what a model asks of it: utilisation is the one against the other."""
 
 import time
+from collections.abc import Callable
 
 import torch
-
-from avbench.tokenizers.avtok.config import AVTokConfig
-from avbench.train.config import StageConfig, TrainConfig
-
-FORWARD, WITH_INPUT_GRADIENT, TRAINED = 1, 2, 3  # passes over a layer: forward; also towards its input; also towards its weights
+from torch.utils.flop_counter import FlopCounterMode
 
 
-def flops_per_clip(config: TrainConfig, stage: StageConfig) -> float:
-    """Multiplications and additions of the tokenizer's own matrix products for one clip; judges (LPIPS, teacher, ...) are not counted."""
-    return sum(_stream_flops(config.model_config(name), name, stage) for name in stage.streams)
+def counted(forward: Callable[[], torch.Tensor]) -> float:
+    """Multiplications and additions of matrix products and convolutions in `forward` and in the backward pass from its sum.
 
-
-def _stream_flops(model: AVTokConfig, name: str, stage: StageConfig) -> float:
-    stream = model.stream(name)
-    length = stream.num_patches + stream.tokens
-    block = (8 + 4 * model.mlp_ratio) * length * model.width**2 + 4 * length**2 * model.width
-    edge = 2 * stream.num_patches * stream.patch_dim * model.width
-    encoder = WITH_INPUT_GRADIENT if stage.trains == "audio" else FORWARD if stage.trains == "decode" else TRAINED
-    decoder = WITH_INPUT_GRADIENT if stage.trains == "audio" else TRAINED
-    edges = (FORWARD if stage.trains == "decode" else TRAINED) + TRAINED
-    return float(encoder * model.encoder_layers * block + decoder * model.decoder_layers * block + edges * edge)
+    On the meta device it costs nothing.
+    """
+    with FlopCounterMode(display=False) as counter:
+        forward().sum().backward()
+    return float(counter.get_total_flops())
 
 
 @torch.no_grad()

@@ -10,19 +10,16 @@ import torch
 from accelerate import Accelerator
 
 from avbench.errors import UsageError
-from avbench.tokenizers.avtok.quiet import quiet_stream
 from avbench.train import checkpoint, recipes
 from avbench.train.checkpoint import Identity, Position
-from avbench.train.clips import Clips, load_data
 from avbench.train.config import TrainConfig
-from avbench.train.data import Order, Share, TrainBatch, micro_batches
-from avbench.train.evaluate import evaluate
-from avbench.train.export import export, provenance
-from avbench.train.flops import flops_per_clip, measured_peak
+from avbench.train.data import Share
+from avbench.train.flops import measured_peak
 from avbench.train.log import Log
 from avbench.train.picture import write_picture
+from avbench.train.provenance import provenance
 from avbench.train.stages import StageRun
-from avbench.train.start import apply_linear_start, branches, build_models
+from avbench.train.trainee import Batch, Data, Trainee
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +46,7 @@ def train(
     clips: int | None = None,
     seed: int | None = None,
 ) -> TrainResult:
-    """Train from nothing, or go on where `out` was left; `out` then holds a checkpoint that `--tokenizer avtok --checkpoint` takes.
+    """Train from nothing, or go on where `out` was left; `out` then holds a checkpoint, for `--checkpoint`.
 
     max_minutes: pause after so many minutes of this call (schedules are in clips, so a pause changes nothing). stage: pause after
     it. limit: the first so many clips of the split. clips: see so many in all, instead of the recipe's number (`recipes.shortened`).
@@ -62,9 +59,10 @@ def train(
     _check_stage(config, stage)
     accelerator = _accelerator(device)
     _check_batch(config, accelerator)
+    trainee = config.trainee()
     with accelerator.main_process_first():
-        data, held_out_data = load_data(split, limit, config)
-    run = _Run(config, data, held_out_data, Path(out), accelerator, begin)
+        data: Data = trainee.load_data(split, limit)
+    run = _Run(trainee, data, Path(out), accelerator, begin)
     try:
         return run.go(None if max_minutes is None else begin + 60 * max_minutes, stage)
     finally:
@@ -74,28 +72,28 @@ def train(
 class _Run:
     """A call of `train`: what lasts over its stages."""
 
-    def __init__(self, config: TrainConfig, data: Clips, held_out: Clips, out: Path, accelerator: Accelerator, begin: float) -> None:
-        self.config, self.data, self.held_out, self.out, self.accelerator = config, data, held_out, out, accelerator
+    def __init__(self, trainee: Trainee[Any, Any], data: Data, out: Path, accelerator: Accelerator, begin: float) -> None:
+        self.trainee, self.data, self.out, self.accelerator = trainee, data, out, accelerator
+        self.config: TrainConfig = trainee.config
         self.device = accelerator.device
         self.identity = Identity(
-            recipe=config.name,
-            digest=config.digest,
-            split=data.split.name,
-            split_checksum=data.split.checksum,
-            num_clips=len(data.indices),
+            recipe=self.config.name,
+            digest=self.config.digest,
+            split=data.origin.split,
+            split_checksum=data.origin.checksum,
+            num_clips=data.origin.num_clips,
         )
         self.saved = checkpoint.load(out, self.identity)
         self.position = self.saved.position if self.saved else Position()
         self.minutes_before = self.position.minutes
         self.begin = begin
-        self.models = build_models(config)
-        if self.saved is None and config.linear_start:
-            apply_linear_start(self.models, config, data.reader)
+        self.models = trainee.build_models()
+        if self.saved is None:
+            trainee.start(self.models, data)
         for model in self.models.values():
             model.to(self.device)
-        self.order = Order(num_clips=len(data.indices), batch_size=config.batch_size, seed=config.seed)
-        self.peak = measured_peak(self.device, getattr(torch, config.compute_dtype))
-        self.log = Log(out, step=self._global_step(), total_clips=config.clips) if accelerator.is_main_process else None
+        self.peak = measured_peak(self.device, getattr(torch, self.config.compute_dtype))
+        self.log = Log(out, step=self._global_step(), total_clips=self.config.clips) if accelerator.is_main_process else None
         self.last: dict[str, float] = {}
         self.next_eval = self.next_save = 0.0
 
@@ -104,7 +102,7 @@ class _Run:
         names = [stage.name for stage in self.config.stages]
         end = len(names) if until is None else names.index(until) + 1
         while self.position.stage < end:
-            run = StageRun(self.config, self.position.stage, self.models, self.accelerator)
+            run = StageRun(self.trainee, self.position.stage, self.models, self.accelerator)
             if self.saved is not None:
                 run.load_state(self.saved.state)
                 self.saved = None
@@ -131,7 +129,7 @@ class _Run:
         """Steps until the stage or the time is over; looked at every `log_steps` steps, where the device is waited for anyway."""
         first, offset = self.position.step, self._global_step() - self.position.step
         batches = _Waiting(self._batches(run, range(offset + first, offset + run.steps)))
-        speed = flops_per_clip(self.config, run.stage) / self.peak
+        speed = self.trainee.flops_per_clip(run.index) / self.peak
         if self._global_step() == 0:
             self._report(run, first)
         mark = time.monotonic()
@@ -170,28 +168,17 @@ class _Run:
         if self.position.stage + 1 < len(self.config.stages):
             self.position = replace(self.position, stage=self.position.stage + 1, step=0)
             self.accelerator.wait_for_everyone()
-            self._attach_audio()
-            fresh = StageRun(self.config, self.position.stage, self.models, self.accelerator, inherited=run)
+            self.trainee.begin_stage(self.models, self.position.stage)
+            fresh = StageRun(self.trainee, self.position.stage, self.models, self.accelerator, inherited=run)
             self._save(fresh)
             self.saved = checkpoint.load(self.out, self.identity)
         else:
             self.position = replace(self.position, stage=self.position.stage + 1)
 
-    def _attach_audio(self) -> None:
-        """Stage audio begins where the linear start left audio: what the shared blocks learned from video is noise to it at first."""
-        if self.config.linear_start and self.config.stages[self.position.stage].trains == "audio":
-            for model in self.models.values():
-                quiet_stream(model, "audio")
-
-    def _batches(self, run: StageRun, steps: range) -> Iterator[TrainBatch]:
-        with_audio = "audio" in run.stage.streams and bool(run.stage.loss.audio.alignment)
-        share = Share(
-            part=self.accelerator.process_index,
-            parts=self.accelerator.num_processes,
-            accumulate=self.config.accumulate,
-            with_audio=with_audio,
-        )
-        return micro_batches(self.data.reader, self.order, steps, share, self.device)
+    def _batches(self, run: StageRun, steps: range) -> Iterator[Batch]:
+        parts, part = self.accelerator.num_processes, self.accelerator.process_index
+        share = Share(part=part, parts=parts, accumulate=self.config.accumulate)
+        return self.data.batches(run.index, steps, share, self.device)
 
     def _log_step(self, run: StageRun, losses: dict[str, float], clips_per_s: float, utilisation: float, waiting: float) -> None:
         if self.log is None:
@@ -204,13 +191,14 @@ class _Run:
     def _report(self, run: StageRun, step: int) -> None:
         """Held-out numbers and picture."""
         if self.log is not None:
-            by_stream = {stream: run.average.models[name] for name, streams in branches(self.config).items() for stream in streams}
-            for model in by_stream.values():
+            for model in run.average.models.values():
                 model.to(self.device)
-            found = evaluate(by_stream, self.held_out.reader, list(self.held_out.indices), self.device)
+            with torch.no_grad():
+                found = self.trainee.evaluate(run.average.models, self.data, self.device)
             self.last = found.values
             self.log.write("eval", self._place(run) | {"held_out": found.values})
-            write_picture(self.out / "pictures" / f"{self._global_step():08d}.png", found.reference, found.recon)
+            if found.picture is not None:
+                write_picture(self.out / "pictures" / f"{self._global_step():08d}.png", found.picture)
         self.next_eval = time.monotonic() + 60 * self.config.eval_minutes
 
     def _save(self, run: StageRun) -> None:
@@ -220,7 +208,8 @@ class _Run:
         if self.accelerator.is_main_process:
             checkpoint.save(self.out, self.identity, self.position, run.state())
             progress = {"stage": run.stage.name, "clips_seen": self._clips_seen(), "minutes": round(minutes, 1), "held_out": self.last}
-            export(self.out, run.average.models, self.config, provenance(self.config, self.data.split, self.device, progress))
+            facts = provenance(self.config, self.data.origin, self.device, progress)
+            self.trainee.export(self.out, run.average.models, facts)
         self.accelerator.wait_for_everyone()
         self.next_save = time.monotonic() + 60 * self.config.save_minutes
 
@@ -246,13 +235,13 @@ class _Run:
 class _Waiting:
     """Counts the seconds that the loop stood still for data."""
 
-    def __init__(self, batches: Iterator[TrainBatch]) -> None:
+    def __init__(self, batches: Iterator[Batch]) -> None:
         self._batches, self._seconds = batches, 0.0
 
     def __iter__(self) -> "_Waiting":
         return self
 
-    def __next__(self) -> TrainBatch:
+    def __next__(self) -> Batch:
         begin = time.monotonic()
         batch = next(self._batches)
         self._seconds += time.monotonic() - begin

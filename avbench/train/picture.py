@@ -1,4 +1,4 @@
-"""Held-out clips as a PNG: frames and mel of the reference, and under them those of the reconstruction."""
+"""Held-out clips as a PNG: a row of frames and mel of the reference, and under it that of the reconstruction."""
 
 from pathlib import Path
 
@@ -6,33 +6,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avbench.tokenizers.avtok.config import StreamName
-
 FRAMES = 6  # of each clip's 16, evenly spread
 GAP = 4  # white pixels between clips
 
 
-def write_picture(path: Path, reference: dict[StreamName, Tensor], recon: dict[StreamName, Tensor]) -> None:
-    """Both: "video" (B, T, 3, H, W) and "audio" (B, 1, 1, bands, F), in [0, 1]. One pair of rows a clip."""
-    from PIL import Image
-
-    rows = []
-    for clip in range(len(reference["video"])):
-        pair = [_row(side["video"][clip], side["audio"][clip, 0, 0]) for side in (reference, recon)]
-        rows.append(F.pad(torch.cat(pair, dim=1), (0, 0, 0, GAP), value=1.0))
-    pixels = (torch.cat(rows, dim=1).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    Image.fromarray(pixels.numpy()).save(temporary, format="png")
-    temporary.replace(path)
+def sheet(references: list[Tensor], recons: list[Tensor]) -> Tensor:
+    """Rows (3, H, W) in [0, 1], one of each a clip -> uint8 (3, H', W): each reference above its reconstruction."""
+    pairs = [F.pad(torch.cat(pair, dim=1), (0, 0, 0, GAP), value=1.0) for pair in zip(references, recons, strict=True)]
+    return (torch.cat(pairs, dim=1).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _row(video: Tensor, mel: Tensor) -> Tensor:
-    """(T, 3, H, W) and (bands, F) -> (3, H, W'): some frames side by side, then the mel, low bands at the bottom."""
+def frame_row(video: Tensor) -> Tensor:
+    """(T, 3, H, W) -> (3, H, W'): some frames side by side."""
+    picks = torch.linspace(0, len(video) - 1, min(FRAMES, len(video))).round().long()
+    return torch.cat(list(video[picks]), dim=2).float()
+
+
+def spectrogram(mel: Tensor, height: int) -> Tensor:
+    """(bands, F) in [0, 1] -> (3, height, F), low bands at the bottom."""
     from matplotlib import colormaps
 
-    picks = torch.linspace(0, len(video) - 1, min(FRAMES, len(video))).round().long()
-    frames = torch.cat(list(video[picks]), dim=2)
     coloured = torch.from_numpy(colormaps["magma"](mel.flip(0).numpy())[..., :3]).permute(2, 0, 1).float()
-    stretched = F.interpolate(coloured[None], size=(frames.shape[1], mel.shape[1]), mode="nearest")[0]
-    return torch.cat([frames.float(), stretched], dim=2)
+    return F.interpolate(coloured[None], size=(height, mel.shape[1]), mode="nearest")[0]
+
+
+def write_picture(path: Path, pixels: Tensor) -> None:
+    """uint8 (3, H, W) as PNG."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(temporary, format="png")
+    temporary.replace(path)

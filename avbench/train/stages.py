@@ -8,26 +8,21 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from avbench.tokenizers.avtok.config import StreamName
-from avbench.tokenizers.avtok.losses import AVTokLosses, Losses
-from avbench.tokenizers.avtok.model import AVTokModel
-from avbench.train.config import TrainConfig
-from avbench.train.data import INT16_SCALE, TrainBatch
-from avbench.train.objective import Objective, load_frozen
-from avbench.train.optimizers import build_discriminator_optimizer, build_optimizers, rate, set_rate
-from avbench.train.start import branches, stream_inputs
+from avbench.train.optimizers import discriminator_adamw, rate, remember_peaks, set_rate
+from avbench.train.trainee import Batch, Losses, Objective, Trainee
 
 
 class Average:
     """Exponential moving average of the trained weights: what is evaluated and published. Frozen weights stay the same to the bit."""
 
-    def __init__(self, models: dict[str, AVTokModel], decay: float) -> None:
+    def __init__(self, models: dict[str, nn.Module], decay: float) -> None:
         self.models = {name: copy.deepcopy(model).eval().requires_grad_(False) for name, model in models.items()}
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, models: dict[str, AVTokModel], step: int) -> None:
+    def update(self, models: dict[str, nn.Module], step: int) -> None:
         """After step number `step` of the stage; young averages forget faster."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, model in models.items():
@@ -41,33 +36,34 @@ class Average:
 class StageRun:
     """Stage number `index` of a run, from its first step or (`load_state`) from any later one.
 
-    inherited: the stage before it, whose prior, projectors and discriminators go on where they are needed again.
+    inherited: the stage before it, whose losses' weights go on where they are needed again.
     """
 
     def __init__(
         self,
-        config: TrainConfig,
+        trainee: Trainee[Any, Any],
         index: int,
-        models: dict[str, AVTokModel],
+        models: dict[str, nn.Module],
         accelerator: Accelerator,
         inherited: "StageRun | None" = None,
     ) -> None:
-        self.config, self.index, self.accelerator = config, index, accelerator
-        self.stage = config.stages[index]
+        self.config, self.index, self.accelerator = trainee.config, index, accelerator
+        self.stage = self.config.stages[index]
+        self.models: dict[str, nn.Module] = dict(models)
         self.average = Average(models, self.stage.optim.ema_decay)
-        torch.manual_seed(config.seed + index)  # the prior's, projectors' and discriminators' weights
-        objective = Objective(models, branches(config), self.stage, load_frozen(self.stage, accelerator.device)).to(accelerator.device)
+        torch.manual_seed(self.config.seed + index)  # the weights of the objective's own losses
+        self.objective: Objective[Any] = trainee.objective(models, index, accelerator.device).to(accelerator.device)
         if inherited is not None:
-            objective.losses.load_state_dict(inherited.objective.losses.state_dict(), strict=False)
-        if config.compile and accelerator.device.type == "cuda":
-            _compile_blocks(objective)
-        self.objective: Objective = objective
-        self.models: dict[str, AVTokModel] = dict(models)
-        self.trained = {name: models[name] for name in objective.branches}
-        self.optimizers = [accelerator.prepare_optimizer(o) for o in build_optimizers(objective, self.stage.optim)]
-        self.discriminator_optimizer = build_discriminator_optimizer(objective, self.stage.optim)
-        self.wrapped = _wrap(objective, accelerator)
-        self.parameters = [p for _, p in objective.trainable()] + objective.auxiliary()
+            self.objective.losses.load_state_dict(inherited.objective.losses.state_dict(), strict=False)
+        if self.config.compile and accelerator.device.type == "cuda":
+            for module in self.objective.compilable():
+                module.compile()
+        self.trained = {name: models[name] for name in self.objective.models}
+        self.optimizers = self._optimizers(trainee)
+        self.discriminator_optimizer = discriminator_adamw(self.objective.discriminators(), self.stage.optim)
+        remember_peaks(self._all_optimizers())
+        self.wrapped = _wrap(self.objective, accelerator)
+        self.parameters = [p for _, p in self.objective.trainable()] + self.objective.auxiliary()
         self.sums: dict[str, Tensor] = {}
 
     @property
@@ -75,14 +71,14 @@ class StageRun:
         """Optimiser steps of the whole stage."""
         return self.stage.clips // self.config.batch_size
 
-    def step(self, batches: Iterator[TrainBatch], step: int, clips_before: int) -> None:
+    def step(self, batches: Iterator[Batch], step: int, clips_before: int) -> None:
         """Optimiser step number `step` of the stage; `clips_before`: clips seen in the run so far. Nothing here waits for the device.
 
         All chance in it follows from (seed, clips_before, process), so there is no generator state to save.
         """
         torch.manual_seed(_mix(self.config.seed, clips_before, self.accelerator.process_index))
         self.share = rate(step * self.config.batch_size, self.stage.clips, self.stage.optim)
-        set_rate([*self.optimizers, *([self.discriminator_optimizer] if self.discriminator_optimizer else [])], self.share)
+        set_rate(self._all_optimizers(), self.share)
         self.wrapped.train()
         progress = clips_before / self.config.clips
         for micro in range(self.config.accumulate):
@@ -111,12 +107,11 @@ class StageRun:
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, besides the config and the step's number."""
-        optimizers = [*self.optimizers, *([self.discriminator_optimizer] if self.discriminator_optimizer else [])]
         return {
             "models": {name: model.state_dict() for name, model in self.models.items()},
             "average": {name: model.state_dict() for name, model in self.average.models.items()},
             "losses": self.objective.losses.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "optimizers": [optimizer.state_dict() for optimizer in self._all_optimizers()],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -125,13 +120,17 @@ class StageRun:
             model.load_state_dict(state["models"][name])
             self.average.models[name].load_state_dict(state["average"][name])
         self.objective.losses.load_state_dict(state["losses"])
-        optimizers = [*self.optimizers, *([self.discriminator_optimizer] if self.discriminator_optimizer else [])]
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        for optimizer, saved in zip(self._all_optimizers(), state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
 
-    def _backward(self, batch: TrainBatch, progress: float) -> Losses:
-        waveforms = None if batch.audio is None else batch.audio.float() * INT16_SCALE
-        losses: Losses = self.wrapped(stream_inputs(batch), waveforms, progress)
+    def _optimizers(self, trainee: Trainee[Any, Any]) -> list[Optimizer]:
+        return [self.accelerator.prepare_optimizer(o) for o in trainee.optimizers(self.objective, self.stage)]
+
+    def _all_optimizers(self) -> list[Optimizer]:
+        return [*self.optimizers, *([self.discriminator_optimizer] if self.discriminator_optimizer else [])]
+
+    def _backward(self, batch: Batch, progress: float) -> Losses:
+        losses: Losses = self.wrapped(batch, progress)
         self.accelerator.backward(losses.total / self.config.accumulate)
         return losses
 
@@ -141,20 +140,15 @@ class StageRun:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        self._share_revived_entries()
+        if self.accelerator.num_processes > 1:
+            for table in self.objective.own_tables():
+                torch.distributed.broadcast(table, 0)
         self.average.update(self.trained, step)
 
-    def _share_revived_entries(self) -> None:
-        """Each process revives idle entries from its own batch; the first one's codebook counts."""
-        for model in self.trained.values():
-            book = model.bottleneck.quantizer.embedding.weight
-            if self.accelerator.num_processes > 1 and model.config.quantizer.revive_after and book.requires_grad:
-                torch.distributed.broadcast(book.data, 0)
-
-    def _update_discriminators(self, batch: TrainBatch, losses: Losses) -> None:
+    def _update_discriminators(self, batch: Batch, losses: Losses) -> None:
         """Outside DDP's forward, so the gradients are averaged here."""
         assert self.discriminator_optimizer is not None
-        values = self._discriminator_losses(stream_inputs(batch), losses)
+        values = self.objective.discriminator_losses(batch, losses)
         torch.stack(list(values.values())).sum().backward()
         for parameter in self.objective.discriminators():
             if parameter.grad is not None and self.accelerator.num_processes > 1:
@@ -164,23 +158,13 @@ class StageRun:
         # It is one step of `discriminator_every`, and means are over all steps.
         self._accumulate({name: value.detach() * self.stage.discriminator_every for name, value in values.items()}, count=0)
 
-    def _discriminator_losses(self, inputs: dict[StreamName, Tensor], losses: Losses) -> dict[str, Tensor]:
-        found = {}
-        for branch, streams in self.objective.branches.items():
-            holder = self.objective.losses[branch]
-            assert isinstance(holder, AVTokLosses)
-            for name in streams:
-                if name in holder.discriminators:
-                    found[f"{name}/discriminator"] = holder.discriminator_loss(name, inputs[name], losses.recons[name])
-        return found
-
     def _accumulate(self, terms: dict[str, Tensor], count: int = 1) -> None:
         for name, value in terms.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
         self.sums["count"] = self.sums.get("count", torch.zeros((), device=self.accelerator.device)) + count
 
 
-def _wrap(objective: Objective, accelerator: Accelerator) -> nn.Module:
+def _wrap(objective: Objective[Any], accelerator: Accelerator) -> nn.Module:
     """DDP where there are several processes. The discriminators are kept out of it: they get no gradient in its forward pass."""
     for parameter in objective.discriminators():
         parameter.requires_grad_(False)
@@ -188,12 +172,6 @@ def _wrap(objective: Objective, accelerator: Accelerator) -> nn.Module:
     for parameter in objective.discriminators():
         parameter.requires_grad_(True)
     return wrapped
-
-
-def _compile_blocks(objective: Objective) -> None:
-    for model in objective.models.values():
-        for block in (*model.encoder.blocks, *model.decoder.blocks):  # type: ignore[union-attr, misc]
-            block.compile()
 
 
 def _mix(seed: int, clips: int, process: int) -> int:

@@ -1,8 +1,5 @@
 """Held-out clips, a few minutes apart: how good the moving average is, through codes and nothing else."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -10,29 +7,25 @@ from avbench.metrics.psnr import CAP_DB, psnr
 from avbench.tokenizers.avtok.config import STREAMS, StreamName
 from avbench.tokenizers.avtok.melbox import RANGE
 from avbench.tokenizers.avtok.model import AVTokModel
-from avbench.train.data import ClipReader
-from avbench.train.start import stream_inputs
+from avbench.train.avtok.data import stream_inputs
+from avbench.train.clips import Clips
+from avbench.train.picture import frame_row, sheet, spectrogram
+from avbench.train.trainee import HeldOut
 
-BATCH = 8
 PICTURED = 4  # clips
+Boxes = dict[StreamName, Tensor]
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """values: psnr (dB), mel_l1 (natural-log units), codes, codes_video, codes_audio (shares of the codebook). The rest is to look at."""
+def evaluate(models: dict[StreamName, AVTokModel], clips: Clips, device: torch.device) -> HeldOut:
+    """models: stream -> the model that it passes through, in eval mode.
 
-    values: dict[str, float]
-    reference: dict[StreamName, Tensor]  # (PICTURED, T, C, H, W) in [0, 1]
-    recon: dict[StreamName, Tensor]
-
-
-def evaluate(models: dict[StreamName, AVTokModel], reader: ClipReader, indices: list[int], device: torch.device) -> HeldOut:
-    """models: stream -> the model that it passes through, in eval mode."""
+    psnr (dB), mel_l1 (natural-log units), codes, codes_video, codes_audio (shares of the codebook).
+    """
     psnrs, mel_l1s = [], []
     used: dict[StreamName, list[Tensor]] = {name: [] for name in STREAMS}
-    samples: list[tuple[dict[StreamName, Tensor], dict[StreamName, Tensor]]] = []
-    for part in _chunks(indices):
-        reference = {name: x.to(device) for name, x in stream_inputs(reader.batch(part)).items()}
+    samples: list[tuple[Boxes, Boxes]] = []
+    for part in clips.chunks():
+        reference = {name: x.to(device) for name, x in stream_inputs(clips.reader.batch(part)).items()}
         codes = {name: models[name].tokenize(name, x) for name, x in reference.items()}
         recon = {name: models[name].detokenize(name, codes[name]) for name in reference}
         reference["video"] = reference["video"].float() / 255
@@ -43,13 +36,13 @@ def evaluate(models: dict[StreamName, AVTokModel], reader: ClipReader, indices: 
         if sum(len(pair[0]["video"]) for pair in samples) < PICTURED:
             samples.append((reference, recon))
     values = {"psnr": float(torch.cat(psnrs).mean()), "mel_l1": float(torch.cat(mel_l1s).mean())} | _use(used, models)
-    pictured = [{name: torch.cat([pair[side][name] for pair in samples])[:PICTURED].cpu() for name in STREAMS} for side in (0, 1)]
-    return HeldOut(values=values, reference=pictured[0], recon=pictured[1])
+    return HeldOut(values=values, picture=sheet(*[_rows([pair[side] for pair in samples]) for side in (0, 1)]))
 
 
-def _chunks(indices: list[int]) -> Iterator[list[int]]:
-    for first in range(0, len(indices), BATCH):
-        yield indices[first : first + BATCH]
+def _rows(batches: list[Boxes]) -> list[Tensor]:
+    """Frames of each clip, and beside them its mel."""
+    video, audio = (torch.cat([batch[name] for batch in batches])[:PICTURED].cpu() for name in STREAMS)
+    return [torch.cat([frame_row(v), spectrogram(a[0, 0], v.shape[-2])], dim=2) for v, a in zip(video, audio, strict=True)]
 
 
 def _use(used: dict[StreamName, list[Tensor]], models: dict[StreamName, AVTokModel]) -> dict[str, float]:

@@ -1,25 +1,31 @@
-"""One stage's forward pass: every stream through its model, all losses, summed. What DDP wraps."""
+"""One stage's forward pass: every stream through its model, all losses, summed."""
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from avbench.tokenizers.avtok import losses as avtok_losses
 from avbench.tokenizers.avtok.config import STREAMS, StreamName
-from avbench.tokenizers.avtok.losses import AVTokLosses, Losses, LossWeights, Perceptual
+from avbench.tokenizers.avtok.losses import AVTokLosses, LossWeights, Perceptual
 from avbench.tokenizers.avtok.model import AVTokModel
-from avbench.tokenizers.avtok.parts import Part, Stage, part_of, trainable_in
+from avbench.tokenizers.avtok.parts import Stage, part_of, trainable_in
 from avbench.tokenizers.avtok.teacher import Teacher
-from avbench.train.config import StageConfig
+from avbench.train.avtok.branches import belongs
+from avbench.train.avtok.config import AVTokStage
+from avbench.train.avtok.data import stream_inputs
+from avbench.train.data import INT16_SCALE, TrainBatch
+from avbench.train.trainee import Losses, Objective
 
 FRAME_CHUNK = 32  # frames a pass of LPIPS
 
 
-class Objective(nn.Module):
+class AVTokObjective(Objective[TrainBatch]):
     """models and losses by branch ("joint", or "video" and "audio" of a dual run)."""
 
     def __init__(
-        self, models: dict[str, AVTokModel], branches: dict[str, tuple[StreamName, ...]], stage: StageConfig, frozen: "Frozen"
+        self, models: dict[str, AVTokModel], branches: dict[str, tuple[StreamName, ...]], stage: AVTokStage, frozen: "Frozen"
     ) -> None:
         super().__init__()
         self.stage = stage
@@ -36,7 +42,7 @@ class Objective(nn.Module):
         for name in self.branches:
             freeze(models[name], stage.trains, branches[name])
 
-    def train(self, mode: bool = True) -> "Objective":
+    def train(self, mode: bool = True) -> "AVTokObjective":
         """Stage decode trains on the codes that an evaluation would use: its quantizer never draws."""
         super().train(mode)
         if self.stage.trains == "decode":
@@ -44,29 +50,50 @@ class Objective(nn.Module):
                 model.bottleneck.quantizer.eval()  # type: ignore[union-attr]
         return self
 
-    def forward(self, inputs: dict[StreamName, Tensor], waveforms: Tensor | None, progress: float) -> Losses:
-        """inputs: stream -> (B, T, C, H, W), uint8 or in [0, 1]. waveforms: (B, N), for the audio teacher. progress: of the whole run."""
-        parts: dict[str, Losses] = {}
+    def forward(self, batch: TrainBatch, progress: float) -> Losses:
+        """All streams of the stage."""
+        inputs = stream_inputs(batch)
+        waveforms = None if batch.audio is None else batch.audio.float() * INT16_SCALE
+        parts: dict[str, avtok_losses.Losses] = {}
         for name, streams in self.branches.items():
             mine: dict[str, Tensor] = {stream: inputs[stream] for stream in streams}
             parts[name] = self.losses[name](self.models[name], mine, progress=progress, teacher=self._features(name, mine, waveforms))
-        if len(parts) == 1:
-            return next(iter(parts.values()))
-        terms = {key if "/" in key else f"{name}/{key}": value for name, part in parts.items() for key, value in part.terms.items()}
         recons = {key: value for part in parts.values() for key, value in part.recons.items()}
+        if len(parts) == 1:
+            (part,) = parts.values()
+            return Losses(total=part.total, terms=part.terms, recons=recons)
+        terms = {key if "/" in key else f"{name}/{key}": value for name, part in parts.items() for key, value in part.terms.items()}
         return Losses(total=torch.stack([part.total for part in parts.values()]).sum(), terms=terms, recons=recons)
-
-    def trainable(self) -> list[tuple[str, nn.Parameter]]:
-        """Tokenizer weights that this stage changes, by name."""
-        return [(name, p) for name, p in self.models.named_parameters() if p.requires_grad]
 
     def auxiliary(self) -> list[nn.Parameter]:
         """Prior and projectors."""
-        return [p for loss in self.losses.values() for _, p in loss.tokenizer_side()]  # type: ignore[union-attr, operator]
+        return [p for loss in self._losses().values() for _, p in loss.tokenizer_side()]
 
     def discriminators(self) -> list[nn.Parameter]:
         """Weights of all discriminators."""
-        return [p for loss in self.losses.values() for p in loss.discriminators.parameters()]  # type: ignore[union-attr]
+        return [p for loss in self._losses().values() for p in loss.discriminators.parameters()]
+
+    def discriminator_losses(self, batch: TrainBatch, losses: Losses) -> dict[str, Tensor]:
+        """One for each stream that is judged."""
+        inputs, found = stream_inputs(batch), {}
+        for branch, holder in self._losses().items():
+            for name in self.branches[branch]:
+                if name in holder.discriminators:
+                    found[f"{name}/discriminator"] = holder.discriminator_loss(name, inputs[name], losses.recons[name])
+        return found
+
+    def own_tables(self) -> list[Tensor]:
+        """Each process revives idle entries from its own batch."""
+        quantizers = [cast(AVTokModel, model).bottleneck.quantizer for model in self.models.values()]
+        return [q.embedding.weight.data for q in quantizers if q.config.revive_after and q.embedding.weight.requires_grad]
+
+    def compilable(self) -> list[nn.Module]:
+        """All transformer blocks."""
+        models = [cast(AVTokModel, model) for model in self.models.values()]
+        return [block for model in models for block in (*model.encoder.stack(), *model.decoder.stack())]
+
+    def _losses(self) -> dict[str, AVTokLosses]:
+        return cast("dict[str, AVTokLosses]", dict(self.losses.items()))
 
     def _features(self, branch: str, inputs: dict[str, Tensor], waveforms: Tensor | None) -> dict[str, Tensor]:
         teacher, config = self.frozen[0].teacher, self.models[branch].config
@@ -88,7 +115,7 @@ class Frozen:
     perceptual: Perceptual | None = None
 
 
-def load_frozen(stage: StageConfig, device: torch.device) -> Frozen:
+def load_frozen(stage: AVTokStage, device: torch.device) -> Frozen:
     """What the stage's losses need. Raises WeightsUnavailable where a file cannot be had."""
     weights = [stage.loss.stream(name) for name in stage.streams]
     teacher: Teacher | None = None
@@ -130,8 +157,3 @@ def freeze(model: nn.Module, stage: Stage, streams: tuple[StreamName, ...]) -> N
     allowed = {name for name in trainable_in(model, stage) if belongs(part_of(name), streams)}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in allowed)
-
-
-def belongs(part: Part, streams: tuple[StreamName, ...]) -> bool:
-    """Whether a model that serves `streams` uses this part at all."""
-    return part.owner == "shared" or part.owner in streams

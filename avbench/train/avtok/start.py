@@ -4,34 +4,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, StreamName
+from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig
 from avbench.tokenizers.avtok.kmeans import assign
 from avbench.tokenizers.avtok.linear_init import code_width, linear_init
-from avbench.tokenizers.avtok.melbox import mel_to_box
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.pca import Basis
 from avbench.tokenizers.avtok.streams import patchify
-from avbench.train.config import TrainConfig
-from avbench.train.data import ClipReader, Order, TrainBatch
+from avbench.train.avtok.branches import branches
+from avbench.train.avtok.config import AVTokTraining
+from avbench.train.avtok.data import stream_inputs
+from avbench.train.data import ClipReader, Order
 
 PATCHES_PER_ENTRY = 15  # and stream, on average: k-means wants ten points a centre; 84,000 patches of 3072 values take 1 GB
 SEEDED_POINTS = 24_000  # k-means++ chooses among so many
 READ_CLIPS = 16
 
 
-def branches(config: TrainConfig) -> dict[str, tuple[StreamName, ...]]:
-    """Model name -> the streams that pass through it: one for both, or one each in a dual run."""
-    return {"joint": STREAMS} if config.audio_model is None else {"video": ("video",), "audio": ("audio",)}
-
-
-def build_models(config: TrainConfig) -> dict[str, AVTokModel]:
+def build_models(config: AVTokTraining) -> dict[str, AVTokModel]:
     """Models with random weights, by branch. The same seed gives the same weights."""
     torch.manual_seed(config.seed)
     dtype = getattr(torch, config.compute_dtype)
     return {name: AVTokModel(config.model_config(name), compute_dtype=dtype) for name in branches(config)}
 
 
-def apply_linear_start(models: dict[str, AVTokModel], config: TrainConfig, reader: ClipReader) -> None:
+def apply_linear_start(models: dict[str, AVTokModel], config: AVTokTraining, reader: ClipReader) -> None:
     """Overwrite the models' weights with the linear start, fitted to `linear_start_clips` clips that the seed picks.
 
     Raises AvbenchError where a model has no room for it.
@@ -45,7 +41,7 @@ def apply_linear_start(models: dict[str, AVTokModel], config: TrainConfig, reade
 
 
 @torch.no_grad()
-def _seeded_codebook(model: AVTokModel, patches: dict[str, Tensor], bases: dict[str, Basis], config: TrainConfig) -> None:
+def _seeded_codebook(model: AVTokModel, patches: dict[str, Tensor], bases: dict[str, Basis], config: AVTokTraining) -> None:
     """k-means from k-means++ seeds, over the latents of the streams that the model serves.
 
     Seeds drawn at random stay 0.65 dB behind on held-out arcade clips (24.58 against 23.93 at 256 x 12 bits, tokenizers/linear_vq.py).
@@ -87,11 +83,6 @@ def sample_patches(reader: ClipReader, config: AVTokConfig, clips: int, seed: in
             for clip in patches:
                 found[name].append(clip[torch.randperm(len(clip), generator=generator)[:wanted]])
     return {name: _unit_range(torch.cat(parts)) for name, parts in found.items()}
-
-
-def stream_inputs(batch: TrainBatch) -> dict[StreamName, Tensor]:
-    """Stream -> (B, T, C, H, W): uint8 frames, and the log-mel as a grey frame in [0, 1]."""
-    return {"video": batch.video, "audio": mel_to_box(batch.mel.float())}
 
 
 def _unit_range(x: Tensor) -> Tensor:
