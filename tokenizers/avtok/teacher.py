@@ -1,7 +1,9 @@
 """Frozen teachers of the representation loss: a grid of features for each stream.
 
-The paper's teacher is CAV-MAE Sync, whose file pip cannot deliver. The stand-in is I3D (video) and aisfx (audio) with the pip-delivered
-weights of `avbench.weights`; its name goes into the manifest. B clips, F features, (t, h, w) the stream's patch grid.
+The paper's teacher is CAV-MAE Sync, whose file pip cannot deliver: `load_teacher` gives it where the file is. The stand-in is I3D (video)
+and aisfx (audio) with the pip-delivered weights of `avbench.weights`. The teacher's name goes into the manifest. Projectors are made for
+one teacher's dims, so a recipe asks `teacher_dims` and the trainer gives `load_teacher` the config's. A trained tokenizer needs neither.
+B clips, F features, (t, h, w) the stream's patch grid.
 """
 
 from typing import Protocol
@@ -10,11 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from avbench import weights
+from avbench.errors import AvbenchError
 from avbench.metrics.features import aisfx, i3d
 from avbench.tokenizers import mel
+from avbench.tokenizers.avtok import cav_mae_sync, cav_mae_teacher
+from avbench.tokenizers.avtok.cav_mae_inputs import unit_range
+from avbench.weights_load import sha256_of
 
 STAND_IN = "i3d-k400 mixed_4f + aisfx conv_block4 (stand-in for CAV-MAE Sync)"
 STAND_IN_DIMS = {"video": 832, "audio": 512}
+CAV_MAE_WEIGHTS = "cav-mae-sync"
+CAV_MAE_DIMS = cav_mae_teacher.DIMS
 LAST_MIXED = "4f"
 # aisfx's 96 bands are even on HTK's mel scale up to 22,050 Hz; AVTok's mel ends at 8707 Hz.
 BANDS = round(96 * 2.594 / 3.481)
@@ -27,7 +36,10 @@ class Teacher(Protocol):
     dims: dict[str, int]
 
     def features(self, stream: str, clips: Tensor, grid: tuple[int, int, int]) -> Tensor:
-        """Video (B, T, 3, H, W) in [0, 1] or waveforms (B, N) at 24 kHz -> (B, t*h*w, F) float32, no gradient."""
+        """Video (B, T, 3, H, W), uint8 or in [0, 1], or waveforms (B, N) at 24 kHz -> (B, t*h*w, F) float32, no gradient.
+
+        Queues work on the device and waits for none of it.
+        """
         ...
 
 
@@ -51,7 +63,7 @@ class StandInTeacher:
 
     def _video(self, clips_BTCHW: Tensor) -> Tensor:
         """(B, 832, T/4, H/16, W/16), at the clips' own size: no upsampling to 224, a third of the work."""
-        x = (2 * clips_BTCHW.float().to(self.device) - 1).transpose(1, 2).contiguous(memory_format=i3d.LAYOUT)
+        x = (2 * unit_range(clips_BTCHW.to(self.device)) - 1).transpose(1, 2).contiguous(memory_format=i3d.LAYOUT)
         x = i3d.max_pool(self.video.conv_1a(x), (1, 3, 3), (1, 2, 2))
         x = i3d.max_pool(self.video.conv_2c(self.video.conv_2b(x)), (1, 3, 3), (1, 2, 2))
         for name, block in self.video.mixed.items():
@@ -75,3 +87,23 @@ def resample_grid(maps_BFTHW: Tensor, grid: tuple[int, int, int]) -> Tensor:
     if maps_BFTHW.shape[2:] != grid:
         maps_BFTHW = F.interpolate(maps_BFTHW, size=grid, mode="trilinear", align_corners=False)
     return maps_BFTHW.flatten(2).transpose(1, 2).float()
+
+
+def teacher_dims() -> dict[str, int]:
+    """Stream -> F of the teacher that this machine has: CAV-MAE Sync's where its file is, else the stand-in's. Reads nothing."""
+    try:
+        weights.path(CAV_MAE_WEIGHTS, fetch=False)
+    except weights.WeightsUnavailable:
+        return dict(STAND_IN_DIMS)
+    return dict(CAV_MAE_DIMS)
+
+
+def load_teacher(dims: dict[str, int], device: torch.device | str = "cpu") -> Teacher:
+    """The teacher of these `dims`. Raises WeightsUnavailable where its file cannot be had, AvbenchError where no teacher has such dims."""
+    if dims == STAND_IN_DIMS:
+        return StandInTeacher(device)
+    if dims != CAV_MAE_DIMS:
+        raise AvbenchError(f"no teacher has features of {dims}; the stand-in has {STAND_IN_DIMS}, CAV-MAE Sync {CAV_MAE_DIMS}")
+    file = weights.path(CAV_MAE_WEIGHTS)
+    name = f"CAV-MAE Sync, joint block (sha256 {sha256_of(file)[:16]})"
+    return cav_mae_teacher.CavMaeTeacher(cav_mae_sync.load(file), name, device)
