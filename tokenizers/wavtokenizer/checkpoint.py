@@ -1,0 +1,96 @@
+"""Where a WavTokenizer comes from: a published `.ckpt`, or a folder of ours (tokenizers/checkpoint_folder.py)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avbench import weights
+from avbench.errors import AvbenchError
+from avbench.tokenizers.checkpoint_folder import load_folder, save_folder
+from avbench.tokenizers.wavtokenizer.config import WavTokenizerConfig, wavtokenizer_40, wavtokenizer_75
+from avbench.tokenizers.wavtokenizer.model import WavTokenizerModel
+from avbench.tokenizers.wavtokenizer.official import read_official
+from avbench.weights_load import sha256_of
+
+MODEL = "wavtokenizer"  # the kind in a folder's manifest
+OFFICIAL = {"40": (wavtokenizer_40(), "wavtokenizer-small-600"), "75": (wavtokenizer_75(), "wavtokenizer-small-320")}
+NOT_STATED = "not stated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model in eval mode with its weight norms folded; `revision`: digits of the sha256 of what it was read from."""
+
+    model: WavTokenizerModel
+    revision: str
+    trained_on: str
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """The model of a published file or a folder of ours.
+
+    Raises AvbenchError that names what is damaged, missing, unknown or mis-shaped, before anything is computed.
+    """
+    if path.is_dir():
+        folder = load_folder(path, model=MODEL)
+        model = _filled(WavTokenizerConfig.from_dict(folder.config), folder.state, path)
+        return Checkpoint(model=_ready(model, device), revision=folder.revision, trained_on=folder.trained_on)
+    state = read_official(path)
+    model = _filled(_official_config(state, path), state, path)
+    sha256 = sha256_of(path)
+    return Checkpoint(model=_ready(model, device), revision=sha256[:16], trained_on=_official_training(sha256))
+
+
+def pulled(variant: str) -> Path:
+    """The published file of variant "40" or "75", verified. Raises WeightsUnavailable with the command that gets it."""
+    return weights.path(OFFICIAL[variant][1])
+
+
+def save_checkpoint(folder: Path, model: WavTokenizerModel, provenance: dict[str, Any]) -> None:
+    """Write `model`, its config and how it was trained (JSON values; "split" and "clips_seen" are shown beside its row) to `folder`."""
+    save_folder(folder, model=MODEL, config=model.config.to_dict(), state=model.state_dict(), provenance=provenance)
+
+
+def _filled(config: WavTokenizerConfig, state: Mapping[str, Tensor], where: Path) -> WavTokenizerModel:
+    with torch.device("meta"):
+        model = WavTokenizerModel(config)
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    misshaped = [
+        f"{name} {tuple(state[name].shape)}, not {tuple(expected[name])}"
+        for name in expected.keys() & state.keys()
+        if state[name].shape != expected[name]
+    ]
+    for what, names in (("lacks", expected.keys() - state), ("has unknown", state.keys() - expected), ("has mis-shaped", misshaped)):
+        if names:
+            raise AvbenchError(f"checkpoint {where} {what} {len(names)} of {len(expected)} tensors: {', '.join(sorted(names)[:3])}")
+    model.load_state_dict({name: state[name].to(torch.float32) for name in expected}, assign=True)
+    return model
+
+
+def _ready(model: WavTokenizerModel, device: torch.device | str) -> WavTokenizerModel:
+    model = model.eval().requires_grad_(False).to(device)
+    model.optimise()
+    return model
+
+
+def _official_config(state: Mapping[str, Tensor], file: Path) -> WavTokenizerConfig:
+    """Which of the published sizes a file has: they differ in the width of the head, n_fft + 2."""
+    width = state["head.out.weight"].shape[0] if "head.out.weight" in state else None
+    for config, _ in OFFICIAL.values():
+        if width == config.n_fft + 2:
+            return config
+    known = " or ".join(f"{config.n_fft + 2} ({config.name})" for config, _ in OFFICIAL.values())
+    found = "lacks head.out.weight" if width is None else f"has {width} rows in head.out.weight"
+    raise AvbenchError(f"{file} {found}; a published WavTokenizer has {known}")
+
+
+def _official_training(sha256: str) -> str:
+    for _, name in OFFICIAL.values():
+        pin = weights.CATALOG[name].sha256
+        if pin and sha256.startswith(pin):
+            return "LibriTTS (speech), official small weights"
+    return NOT_STATED

@@ -1,0 +1,88 @@
+"""The published `.ckpt` files: what of a Lightning checkpoint we take, and the names its tensors have here."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avbench.errors import AvbenchError
+from avbench.weights import load_torch
+
+KEPT = ("feature_extractor.", "backbone.", "head.")
+# The rest of the training module: discriminators, the loss's own spectrogram, and the EnCodec decoder that WavTokenizer never runs.
+DROPPED = ("multiperioddisc.", "multiresddisc.", "dac.", "dacdiscriminator.", "melspec_loss.", "feature_extractor.encodec.decoder.")
+RENAMES = (
+    (r"^feature_extractor\.encodec\.encoder\.", "encoder."),
+    (r"\.conv\.conv\.", "."),
+    (r"^feature_extractor\.encodec\.quantizer\.vq\.layers\.(\d+)\._codebook\.", r"quantizer.layers.\1."),
+    (r"^head\.istft\.", "head."),
+)
+# Classes that Lightning's bookkeeping (never the weights) may hold. They are read as `_Inert`: nothing of theirs is imported or run.
+BOOKKEEPING = re.compile(
+    r"(pytorch_lightning|lightning|lightning_fabric|lightning_lite|lightning_utilities|jsonargparse|omegaconf|torchmetrics|decoder|encoder)\."
+    r"|argparse\.Namespace$|pathlib\.\w+$|collections\.\w+$|numpy\.|builtins\.(set|frozenset|slice|complex)$"
+)
+
+
+class _Inert:
+    """Stands for an object of a class that is not imported: takes whatever the file says it was made of, and forgets it."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "_Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _InertDict:
+    """The same for a class that files of this kind fill like a dict, which torch allows for plain ones only."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return {}
+
+
+def read_official(file: Path) -> dict[str, Tensor]:
+    """The model's tensors in a published checkpoint, under our names.
+
+    Raises AvbenchError for a file that is damaged, asks for code, or holds tensors of another model; keys it lacks are not yet looked for.
+    """
+    content = load_torch(file, safe_globals=_stand_ins(file))
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise AvbenchError(f'{file} is not a WavTokenizer checkpoint as published: it has no "state_dict"')
+    ours = {}
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise AvbenchError(f"{file} holds {str(name)[:80]!r} of type {type(tensor).__name__} where a state dict has tensors")
+        if name.startswith(DROPPED):
+            continue
+        if not name.startswith(KEPT):
+            raise AvbenchError(f"{file} has the unknown tensor {name[:80]}; a WavTokenizer's begin with {', '.join(KEPT)}")
+        ours[our_name(name)] = tensor
+    return ours
+
+
+def our_name(name: str) -> str:
+    """The name here of a tensor of the official state dict."""
+    for pattern, replacement in RENAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _stand_ins(file: Path) -> list[Any]:
+    """What torch may take for each class beyond tensors that `file` names. Raises AvbenchError for any but Lightning's bookkeeping."""
+    try:
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except Exception as error:  # a damaged or crafted file can fail in any way
+        raise AvbenchError(f"{file} is not a readable PyTorch checkpoint: {str(error).splitlines()[0][:200]}") from error
+    refused = sorted(name for name in foreign if not BOOKKEEPING.match(name))
+    if refused:
+        raise AvbenchError(
+            f"{file} refused: it asks for {', '.join(refused)[:200]}; a checkpoint holds tensors and Lightning's bookkeeping"
+        )
+    return [(_InertDict if name.lower().endswith("dict") else _Inert, name) for name in foreign]
