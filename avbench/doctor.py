@@ -17,6 +17,8 @@ from avbench.paths import cache_root, data_root
 EXTRAS = {
     "train": ("accelerate", "training"),
     "encodec": ("transformers", "EnCodec"),
+    "dac": ("transformers", "Descript Audio Codec"),
+    "snac": ("snac", "SNAC"),
     "clap": ("laion_clap", "CLAP score, FAD on CLAP"),
     "imagebind": ("imagebind", "IB-score"),
 }

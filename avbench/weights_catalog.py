@@ -159,12 +159,31 @@ def _hub(name: str, repo: str, filename: str, *, licence: str, used_by: str, sha
     )
 
 
+def _url(name: str, url: str, *, licence: str, used_by: str, sha256: str | None = None) -> WeightsFile:
+    return WeightsFile(name=name, file=PurePosixPath(url).name, licence=licence, used_by=used_by, sha256=sha256, source=UrlSource(url=url))
+
+
 # No sha256 here was computed by us: these files were out of reach when the table was written. Digits given are the ones their
 # authors or hubs publish; a loader checks names and shapes against its model as well.
 _WAVTOKENIZER = {"licence": "MIT", "used_by": "tokenizer wavtokenizer"}
 _LARP = {"licence": "MIT", "used_by": "tokenizer larp"}
 HUB_FILES = (
     _hub("encodec-24khz", "facebook/encodec_24khz", "model.safetensors", licence="CC-BY-NC-4.0", used_by="tokenizer encodec"),
+    _url(
+        "encodec-24khz-th",
+        "https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th",
+        licence="CC-BY-NC-4.0",
+        used_by="tokenizer encodec",
+        sha256="d7cc33bc",  # torch.hub's convention, as for vggish below
+    ),
+    _hub("dac-24khz", "descript/dac_24khz", "model.safetensors", licence="MIT", used_by="tokenizer dac"),
+    _url(
+        "dac-24khz-pth",
+        "https://github.com/descriptinc/descript-audio-codec/releases/download/0.0.4/weights_24khz.pth",
+        licence="MIT",
+        used_by="tokenizer dac",
+    ),
+    _hub("snac-24khz", "hubertsiuzdak/snac_24khz", "pytorch_model.bin", licence="MIT", used_by="tokenizer snac"),
     _hub("wavtokenizer-small-600", "novateur/WavTokenizer", "WavTokenizer_small_600_24k_4096.ckpt", sha256="d44c40fb", **_WAVTOKENIZER),
     _hub("wavtokenizer-small-320", "novateur/WavTokenizer", "WavTokenizer_small_320_24k_4096.ckpt", sha256="721a204f", **_WAVTOKENIZER),
     _hub(

@@ -11,7 +11,7 @@ from avbench.errors import AvbenchError
 NAMED = 3  # keys that a message spells out
 
 
-def fill(model: nn.Module, state: Mapping[str, Any], file: Path, kind: str) -> None:
+def fill(model: nn.Module, state: Mapping[str, Any], file: Path | str, kind: str) -> None:
     """Give `model` (on the meta device, say) the tensors of `state` as its own, float32.
 
     Raises AvbenchError that names `file`, `kind` ("a CAV-MAE Sync encoder") and the keys that are missing, unknown, of another shape

@@ -1,0 +1,152 @@
+"""Published model files, read without trust: a config, a state of tensors, and a model that the state fits exactly or not at all."""
+
+import importlib
+import json
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from avbench import weights
+from avbench.errors import AvbenchError
+from avbench.weights_fit import fill
+from avbench.weights_load import load_safetensors, load_torch, sha256_of
+
+Model = TypeVar("Model", bound=nn.Module)
+
+CONFIG = "config.json"
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # what a Hugging Face folder may hold, the safer format first
+MAX_CONFIG_BYTES = 1_000_000
+MAX_NUMBER = 65_536  # a channel count or a codebook of any published codec is below
+MAX_DEPTH = 64  # layers, codebooks, entries of a list: 32 codebooks are the most that any codec here has
+# (weight norm's magnitude, its direction): PyTorch's older and newer names
+_NORM_KEYS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
+
+
+def require(package: str, extra: str, what: str) -> Any:
+    """The imported `package`. Raises AvbenchError with the pip command where it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise AvbenchError(f"{what} needs the package {package} ({error}): pip install 'avbench[{extra}]'") from error
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON object in `file`. Raises AvbenchError where it is absent, damaged or no object."""
+    if not file.is_file():
+        raise AvbenchError(f"{file} is missing: give the folder as it was published, or the file of the weights itself")
+    if file.stat().st_size > MAX_CONFIG_BYTES:
+        raise AvbenchError(f"{file} is too large for a config ({file.stat().st_size:,} bytes)")
+    try:
+        content = json.loads(file.read_text())
+    except ValueError as error:
+        raise AvbenchError(f"{file} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise AvbenchError(f"{file} holds a {type(content).__name__} where an object was expected")
+    return content
+
+
+def check_sizes(config: Mapping[str, Any], depths: Collection[str], where: str) -> None:
+    """Raise AvbenchError for a size that no codec has, before a model is built of it. `depths`: the names that count layers."""
+    for name, value in config.items():
+        numbers = value if isinstance(value, list | tuple) else [value]
+        limit = MAX_DEPTH if name in depths else MAX_NUMBER
+        wrong = [n for n in numbers if n is not None and not isinstance(n, str) and not (isinstance(n, int | float) and 0 <= n <= limit)]
+        if wrong or len(numbers) > MAX_DEPTH:
+            raise AvbenchError(
+                f"{where}: {name} is {str(value)[:80]}; numbers from 0 to {limit}, at most {MAX_DEPTH} of them, are expected"
+            )
+
+
+def first_here(names: Sequence[str]) -> Path:
+    """The first of the catalog's files `names` that is on this machine. Raises WeightsUnavailable with the command that gets names[0]."""
+    absent = []
+    for name in names:
+        try:
+            return weights.path(name)
+        except weights.WeightsUnavailable as error:
+            absent.append(error)
+    raise absent[0]
+
+
+def weights_file(folder: Path) -> Path:
+    """The file of weights in a Hugging Face folder. Raises AvbenchError where there is none."""
+    found = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()]
+    if not found:
+        raise AvbenchError(f"{folder} has neither {' nor '.join(WEIGHT_FILES)}: copy the whole folder")
+    return found[0]
+
+
+def checked_sha256(file: Path) -> str:
+    """sha256 of `file`. Raises AvbenchError where the name ends in other digits (`name-d7cc33bc.th` is torch.hub's promise)."""
+    found = sha256_of(file)
+    promised = re.search(r"-([0-9a-f]{8,64})$", file.stem)
+    if promised and not found.startswith(promised[1]):
+        raise AvbenchError(f"{file} has sha256 {found}, but its name promises {promised[1]}: damaged or renamed; download it again")
+    return found
+
+
+def read_state(file: Path) -> Any:
+    """What a file of weights holds: tensors of a safetensors file, or a PyTorch file's content, read with weights_only."""
+    return load_safetensors(file) if file.suffix == ".safetensors" else load_torch(file)
+
+
+def tensors(content: Any, where: Path) -> dict[str, Tensor]:
+    """`content` as a state dict. Raises AvbenchError where it is not names -> tensors."""
+    if not isinstance(content, Mapping) or not content:
+        raise AvbenchError(f"{where} holds a {type(content).__name__}, not a state dict of tensors")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise AvbenchError(f"{where} holds {str(name)[:80]!r} of type {type(value).__name__} where a state dict has tensors")
+    return dict(content)
+
+
+def fold_weight_norm(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Magnitude g and direction v -> `weight` = g v / |v|, the norm over all but the first dimension; other tensors as they are."""
+    folded = dict(state)
+    for magnitude_key, direction_key in _NORM_KEYS:
+        for name in [name for name in folded if name.endswith((magnitude_key, direction_key))]:
+            stem = name.removesuffix(magnitude_key).removesuffix(direction_key)
+            if f"{stem}weight" not in folded:
+                folded[f"{stem}weight"] = _normed(state, stem + magnitude_key, stem + direction_key, where)
+            del folded[name]
+    return folded
+
+
+def without_weight_norm(model: Model) -> Model:
+    """The same model with plain weights: what `fold_weight_norm` gives tensors for, and faster."""
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
+    return model
+
+
+def fit(build: Callable[[], Model], state: Mapping[str, Tensor], where: str, device: torch.device | str = "cpu") -> Model:
+    """The model on `device` with exactly the tensors of `state`, in eval mode.
+
+    Raises AvbenchError that names what is missing, unknown or mis-shaped. The model is first built without memory, so that a config
+    that promises more than the file holds costs nothing.
+    """
+    try:
+        with torch.device("meta"):
+            skeleton = build()
+    except Exception as error:  # a config out of a foreign file can fail a constructor in any way
+        raise AvbenchError(f"{where}: its config makes no model: {type(error).__name__}: {error}") from error
+    fill(skeleton, state, where, "what its config says")
+    model = build()
+    model.load_state_dict(skeleton.state_dict())
+    return model.eval().requires_grad_(False).to(device)
+
+
+def _normed(state: Mapping[str, Tensor], magnitude_key: str, direction_key: str, where: str) -> Tensor:
+    for key in (magnitude_key, direction_key):
+        if key not in state:
+            raise AvbenchError(f"{where} lacks the tensor {key}: the other half of a weight norm; download it again")
+    magnitude, direction = state[magnitude_key], state[direction_key]
+    if magnitude.shape != (direction.shape[0], *[1] * (direction.dim() - 1)):
+        raise AvbenchError(f"{where}: {magnitude_key} has shape {tuple(magnitude.shape)}, {direction_key} {tuple(direction.shape)}")
+    return torch._weight_norm(direction, magnitude, 0)
