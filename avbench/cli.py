@@ -97,6 +97,26 @@ def table(split: str | None, style: str | None, no_reported: bool, write: bool, 
         click.echo(f"wrote {path}", err=True)
 
 
+@app.command()
+@click.option("--split", help="Only this split; default: every split that has runs.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("site"),
+    show_default=True,
+    help="Folder of the site; an earlier report is replaced.",
+)
+@click.option("--training-dir", type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Where training runs lie.")
+@RUNS_DIR
+def report(split: str | None, out: Path, training_dir: Path, runs_dir: Path) -> None:
+    """Write the runs at hand as a static site: leaderboard, plots, and a gallery to look at and listen to. Last line: its page."""
+    from avbench.report import write_site
+
+    site = write_site(out, runs_dir=runs_dir, split=split, training_dir=training_dir)
+    click.echo(f"{site.num_runs} runs, {site.num_sampled} clips to play (avbench run --save-samples K), {site.num_trainings} training runs")
+    click.echo(str(site.index))
+
+
 @app.command(name="list")
 @click.argument("kind", type=click.Choice(["tokenizers", "metrics", "splits", "weights", "recipes"]))
 def list_names(kind: str) -> None:

@@ -29,7 +29,7 @@ class RunClips:
     @classmethod
     def read(cls, folder: Path) -> "RunClips":
         """Raises AvbenchError where clips.jsonl is damaged."""
-        rows = _read_rows(folder / "clips.jsonl")
+        rows = read_rows(folder / "clips.jsonl")
         ok = [row for row in rows if row["status"] == "ok"]
         metrics = tuple({name: value for name, value in row["metrics"].items() if _is_number(value)} for row in ok)
         ids = tuple(row["id"] for row in ok)
@@ -79,7 +79,8 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Every line of a clips.jsonl, each clip once: {"id", "status": "ok" | "failed", "metrics", ...}. Raises AvbenchError where damaged."""
     rows: dict[str, dict[str, Any]] = {}
     try:
         with path.open(encoding="utf-8") as lines:

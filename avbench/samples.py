@@ -5,7 +5,7 @@ samples/<name>/reference.png, recon.png   mel spectrograms, nothing but the pict
 samples/<name>/reference.jpg, recon.jpg   the middle frame, to show before anything plays
 samples/<name>.mp4                        both side by side, reference in the left ear: one file to send around
 
-What a tokenizer lacks is not there: no sound track and no recon.png without audio, black frames and no recon.jpg without video.
+Of what a tokenizer lacks there is no picture: no recon.png without audio, no recon.jpg without video; the movie is silent or black.
 """
 
 import hashlib
@@ -54,13 +54,19 @@ def write_sample(samples: Path, reference: ClipBatch, recon: ClipBatch) -> None:
 
 
 def _write_side(path: Path, clip: ClipBatch, reference: ClipBatch, top: float) -> None:
-    """path.mp4, path.jpg and path.png of one clip. A clip without video gets black frames, since a player needs some."""
+    """path.mp4, path.jpg and path.png of one clip.
+
+    Every movie has both tracks: browsers run one with sound by the clock of the sound device, one without by another, 60 ms off
+    at the start (Chromium 150).
+    """
     from PIL import Image
 
     assert reference.video is not None
+    assert reference.audio is not None
     video = torch.zeros_like(reference.video[0]) if clip.video is None else clip.video[0]
     audio = None if clip.audio is None else clip.audio[0][:1]
-    write_mp4(path.with_suffix(".mp4"), video, reference.fps, audio, reference.sample_rate)
+    sound = torch.zeros_like(reference.audio[0][:1]) if audio is None else audio
+    write_mp4(path.with_suffix(".mp4"), video, reference.fps, sound, reference.sample_rate)
     if clip.video is not None:
         middle = (video[len(video) // 2].clamp(0, 1).cpu() * 255).round().byte().permute(1, 2, 0).contiguous()
         Image.fromarray(middle.numpy()).save(path.with_suffix(".jpg"), quality=90)

@@ -1,0 +1,137 @@
+"""What the files of a run tell beside its values: its track, its provenance, and the commands that repeat it."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from avbench.errors import AvbenchError
+from avbench.results import MAX_TEXT, RunResult, clean, read_json
+
+TRACKS = ("video", "audio", "audio-video")
+MAX_FACTS = 200  # of one section of the provenance page
+MAX_LIST = 12  # items of a list that are shown
+MAX_DEPTH = 4
+MAX_OPTION = 300
+SECTIONS = {
+    "spec": "Spec",
+    "tokenizer": "Tokenizer",
+    "split": "Split",
+    "hardware": "Hardware",
+    "versions": "Versions",
+    "unavailable": "Metrics that could not be computed",
+    "seconds": "Seconds by stage",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Titled pairs of a provenance page; texts are of one line and bounded."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """track: one of TRACKS, or "" where the run does not say. problem: why its manifest could not be read, "" if it could."""
+
+    modalities: frozenset[str]
+    command: str
+    sections: tuple[Section, ...]
+    failures: tuple[tuple[str, str], ...]  # (reason, number of clips)
+    problem: str = ""
+
+    @property
+    def track(self) -> str:
+        """ "video", "audio", "audio-video", or "" where the run does not say."""
+        return track_of(self.modalities)
+
+    def sample_command(self, num_clips: int) -> str:
+        """The command that also saves the first `num_clips` clips for the gallery."""
+        return f"{self.command} --save-samples {num_clips}"
+
+
+def track_of(modalities: frozenset[str]) -> str:
+    """Name of the track of a tokenizer with these modalities."""
+    return {frozenset(["video"]): "video", frozenset(["audio"]): "audio", frozenset(["video", "audio"]): "audio-video"}.get(modalities, "")
+
+
+def read_facts(run: RunResult) -> RunFacts:
+    """The facts of a run whose result.json has been read. A manifest that is missing or damaged is a problem to show, not an error."""
+    result, problem = read_json(run.folder / "result.json"), ""
+    try:
+        manifest = read_json(run.folder / "manifest.json")
+    except AvbenchError as error:
+        manifest, problem = {}, clean(str(error), MAX_TEXT)
+    content = {**result, **manifest} if isinstance(manifest, dict) else result
+    modalities = _mapping(content.get("tokenizer")).get("modalities")
+    names = {name for name in modalities if isinstance(name, str)} if isinstance(modalities, list) else set()
+    return RunFacts(
+        modalities=frozenset(names & {"video", "audio"}),
+        command=_command(_mapping(result.get("spec"))),
+        sections=(*_sections(content), _protocols(run)),
+        failures=tuple(_pairs(_mapping(result.get("failures")))),
+        problem=problem,
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _command(spec: Mapping[str, Any]) -> str:
+    """`avbench run` with the spec's options; those at their defaults are left out."""
+    words = ["avbench", "run", "--tokenizer", _text(spec.get("tokenizer")), "--split", _text(spec.get("split"))]
+    defaults: dict[str, Any] = {
+        "task": "reconstruct",
+        "metrics": [],
+        "limit": None,
+        "seed": 0,
+        "batch_size": 8,
+        "checkpoint": None,
+        "device": "auto",
+    }
+    for name, default in defaults.items():
+        value = spec.get(name, default)
+        if value != default:
+            words += [f"--{name.replace('_', '-')}", _text(value).replace(", ", ",") if name == "metrics" else _text(value)]
+    return shlex.join(words)
+
+
+def _sections(content: Mapping[str, Any]) -> Iterator[Section]:
+    code = {key: content[key] for key in ("code_version", "git_commit", "processes", "finished") if key in content}
+    yield Section(title="Code", facts=tuple(_pairs(code)))
+    for key, title in SECTIONS.items():
+        facts = tuple(_pairs(_mapping(content.get(key))))
+        if facts:
+            yield Section(title=title, facts=facts)
+
+
+def _protocols(run: RunResult) -> Section:
+    """Each metric's protocol: it names the weights, by hash, that the number was made with."""
+    facts = [(name, value.protocol) for name, value in run.values.items() if value.protocol]
+    return Section(title="Protocol and weights of each metric", facts=(("clips", run.protocol), *facts[:MAX_FACTS]))
+
+
+def _pairs(content: Mapping[str, Any], prefix: str = "", depth: int = 0) -> list[tuple[str, str]]:
+    """Nested objects flattened: {"a": {"b": 1}} -> [("a.b", "1")]."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in list(content.items())[:MAX_FACTS]:
+        name = clean(f"{prefix}{key}", MAX_OPTION)
+        if isinstance(value, dict) and depth < MAX_DEPTH:
+            pairs += _pairs(value, f"{name}.", depth + 1)
+        else:
+            pairs.append((name, _text(value)))
+    return pairs[:MAX_FACTS]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        more = ", …" if len(value) > MAX_LIST else ""
+        return clean(", ".join(_text(item) for item in value[:MAX_LIST]) + more, MAX_TEXT) if not _nested(value) else "…"
+    return "none" if value is None else clean(str(value)[: 4 * MAX_TEXT], MAX_TEXT)
+
+
+def _nested(value: list[Any]) -> bool:
+    return any(isinstance(item, list | dict) for item in value)

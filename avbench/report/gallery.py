@@ -1,0 +1,177 @@
+"""The gallery of a group of runs: which clips are shown, with which media, and each clip's metrics under each tokenizer.
+
+Shown are the clips that some run has a sample of, and each run's worst and best by every metric: those are found over all clips,
+whether or not their media were saved. The page gets the numbers of shown clips only, so that it stays light.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avbench.board import Column
+from avbench.clips import read_rows
+from avbench.errors import AvbenchError
+from avbench.report.facts import RunFacts
+from avbench.results import MAX_NAME, MAX_TEXT, RunResult, clean
+from avbench.samples import has_sample, sample_name
+from avbench.table import Group, Row
+
+EXTREMES = 5  # worst and best clips of a run by a metric
+MAX_CLIPS = 1_500  # a page of 10 runs and 10 metrics then has about 1 MB of numbers
+MAX_CLIP_NAME = 200
+KINDS = ("mp4", "jpg", "png")
+REFERENCES = {
+    "reconstruct": "reference",
+    "a2v": "real clip; its sound was the condition",
+    "v2a": "real clip; its picture was the condition",
+    "av": "real clip of the class that was the condition",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRun:
+    """A row of a group with its run. folders: every folder that holds this very run (runs/ and runs/reference/)."""
+
+    row: Row
+    run: RunResult
+    facts: RunFacts
+    page: str
+    folders: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """data: what the page's script reads, JSON values only. media: (file, where it goes below the site's folder)."""
+
+    data: dict[str, Any]
+    media: tuple[tuple[Path, str], ...]
+    remarks: tuple[str, ...]
+    num_clips: int
+    num_sampled: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """A run's clips by id, and the folder of its samples if it has one."""
+
+    member: GroupRun
+    rows: dict[str, dict[str, Any]]
+    samples: Path | None
+    problem: str = ""
+
+    def value(self, clip: str, metric: str) -> float | None:
+        """The clip's number, None where it has none."""
+        value = self.rows.get(clip, {"metrics": {}})["metrics"].get(metric)
+        sound = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return float(value) if sound else None
+
+    def sampled(self, clip: str) -> bool:
+        """Whether its media were saved."""
+        return self.samples is not None and has_sample(self.samples, clip)
+
+
+def build(group: Group, members: Sequence[GroupRun], folder: str) -> Gallery:
+    """The gallery of `group`; `folder`: where its media go, relative to the site."""
+    read = [_read(member) for member in members]
+    clips = list(dict.fromkeys(clip for rows in read for clip in rows.rows))
+    columns = [column for column in group.columns if any(rows.value(clip, column.metric) is not None for rows in read for clip in clips)]
+    sampled = [clip for clip in clips if any(rows.sampled(clip) for rows in read)]
+    extremes = {(i, column.metric): _extremes(rows, column) for i, rows in enumerate(read) for column in columns}
+    wanted = {*sampled[:MAX_CLIPS], *(clip for pair in extremes.values() for side in pair for clip in side)}
+    shown = [clip for clip in clips if clip in wanted]
+    number = {clip: i for i, clip in enumerate(shown)}
+    return Gallery(
+        data={
+            "folder": folder,
+            "words": {"reference": REFERENCES.get(group.task, "reference")},
+            "metrics": [_metric(column) for column in columns],
+            "runs": [_run(rows, group) for rows in read],
+            "clips": [_clip(clip, read, columns) for clip in shown],
+            "extremes": [
+                [[[number[clip] for clip in side] for side in extremes[(i, column.metric)]] for column in columns] for i in range(len(read))
+            ],
+        },
+        media=tuple(_media(shown, read, folder)),
+        remarks=tuple(_remarks(read, sampled)),
+        num_clips=len(clips),
+        num_sampled=len(sampled),
+    )
+
+
+def _read(member: GroupRun) -> _Rows:
+    samples = next((path / "samples" for path in member.folders if (path / "samples").is_dir()), None)
+    try:
+        rows = {row["id"]: row for row in read_rows(member.run.folder / "clips.jsonl")}
+    except AvbenchError as error:
+        return _Rows(member=member, rows={}, samples=None, problem=clean(str(error), MAX_TEXT))
+    return _Rows(member=member, rows=rows, samples=samples)
+
+
+def _extremes(rows: _Rows, column: Column) -> tuple[list[str], list[str]]:
+    """Ids of the run's worst and best clips, the most extreme first; none where less or more is no better."""
+    if column.higher_is_better is None:
+        return [], []
+    values = {clip: value for clip in rows.rows if (value := rows.value(clip, column.metric)) is not None}
+    upwards = sorted(values, key=lambda clip: values[clip])
+    worst_first = upwards if column.higher_is_better else upwards[::-1]
+    return worst_first[:EXTREMES], worst_first[::-1][:EXTREMES]
+
+
+def _metric(column: Column) -> dict[str, Any]:
+    return {"title": column.title, "unit": column.unit, "up": column.higher_is_better, "decimals": column.decimals, "scale": column.scale}
+
+
+def _run(rows: _Rows, group: Group) -> dict[str, Any]:
+    member = rows.member
+    return {
+        "label": member.row.label,
+        "kind": member.row.kind,
+        "page": member.page,
+        "video": "video" in member.facts.modalities,
+        "audio": "audio" in member.facts.modalities,
+        "command": member.facts.sample_command(group.num_clips or 8),
+    }
+
+
+def _clip(clip: str, read: Sequence[_Rows], columns: Sequence[Column]) -> dict[str, Any]:
+    label = next((rows.rows[clip].get("label") for rows in read if clip in rows.rows), None)
+    return {
+        "name": clean(clip, MAX_CLIP_NAME),
+        "label": clean(str(label), MAX_NAME) if label else "",
+        "reference": any(rows.sampled(clip) for rows in read),
+        "runs": [_cell(rows, clip, columns) for rows in read],
+    }
+
+
+def _cell(rows: _Rows, clip: str, columns: Sequence[Column]) -> dict[str, Any]:
+    row = rows.rows.get(clip)
+    if row is None:
+        return {"state": "absent"}
+    if row["status"] == "failed":
+        return {"state": "failed", "reason": clean(str(row.get("reason") or "no reason given"), MAX_TEXT)}
+    numbers = [rows.value(clip, column.metric) for column in columns]
+    short = [None if number is None else float(f"{number:.5g}") for number in numbers]
+    return {"state": "media" if rows.sampled(clip) else "numbers", "values": short}
+
+
+def _media(shown: Sequence[str], read: Sequence[_Rows], folder: str) -> Iterator[tuple[Path, str]]:
+    """The files of the clips shown: the reference once, from the first run that has it."""
+    for number, clip in enumerate(shown):
+        owners = [(i, rows.samples / sample_name(clip)) for i, rows in enumerate(read) if rows.samples is not None and rows.sampled(clip)]
+        sources = [("reference", owners[0][1] / "reference")] if owners else []
+        sources += [(str(i), path / "recon") for i, path in owners]
+        for name, source in sources:
+            for kind in KINDS:
+                file = source.with_suffix(f".{kind}")
+                if file.is_file() and not file.is_symlink():
+                    yield file, f"{folder}/{number}/{name}.{kind}"
+
+
+def _remarks(read: Sequence[_Rows], sampled: Sequence[str]) -> Iterator[str]:
+    for rows in read:
+        if rows.problem:
+            yield f"{rows.member.row.label}: no clips to show. {rows.problem}"
+    if len(sampled) > MAX_CLIPS:
+        yield f"{len(sampled)} clips have samples; the first {MAX_CLIPS} of them are shown, and each tokenizer's worst and best"

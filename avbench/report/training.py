@@ -1,0 +1,216 @@
+"""Training runs as pages show them: loss curves by stage, held-out quality of all runs side by side, pictures over time.
+
+Reads what `avbench train` writes: log.jsonl (lines of kind "train" with losses, of kind "eval" with held_out), pictures/<step>.png
+and manifest.json. Logs may come from anybody: sizes are bounded, and what is not a number is left out.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avbench.errors import AvbenchError
+from avbench.report.labels import Mark, place
+from avbench.report.plot import Level, Line, Plot, path, x_axis, y_axis
+from avbench.results import MAX_NAME, clean, read_json
+
+MAX_LOG_BYTES = 64 * 2**20
+MAX_RUNS = 50
+MAX_TERMS = 24  # curves of one run that get a plot
+CURVE_POINTS = 200  # of a curve; more are averaged in bins
+Curve = list[tuple[float, float]]  # (clips seen, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stage and the number of clips seen when it began."""
+
+    name: str
+    start: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """Held-out clips after `step`; target: where the file goes below the site's folder."""
+
+    step: int
+    file: Path
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A training run. losses and held_out: curves by name."""
+
+    name: str
+    anchor: str
+    recipe: str
+    schedule: str
+    minutes: float | None
+    clips_seen: float
+    stages: tuple[Stage, ...]
+    losses: dict[str, Curve]
+    held_out: dict[str, Curve]
+    pictures: tuple[Picture, ...]
+    plots: tuple[Plot, ...]
+    damaged_lines: int
+
+    def last(self, name: str) -> float | None:
+        """The last held-out value of that name."""
+        curve = self.held_out.get(name)
+        return curve[-1][1] if curve else None
+
+    def picture_list(self) -> list[tuple[int, str]]:
+        """(step, file) pairs for the page's script."""
+        return [(picture.step, picture.target) for picture in self.pictures]
+
+
+def read_trainings(root: Path, split_folder: str = "training") -> list[Training]:
+    """The training runs in `root`, in its folders, and in theirs, by name."""
+    if not root.is_dir():
+        return []
+    folders = sorted({log.parent for depth in ("", "*/", "*/*/") for log in root.glob(f"{depth}log.jsonl")})[:MAX_RUNS]
+    names = [clean(folder.resolve().name, MAX_NAME) for folder in folders]
+    full = [
+        clean(str(folder.relative_to(root)), MAX_NAME) if names.count(name) > 1 else name
+        for folder, name in zip(folders, names, strict=True)
+    ]
+    trainings = [_read(folder, name, f"{split_folder}/{k}") for k, (folder, name) in enumerate(zip(folders, full, strict=True))]
+    return [training for training in trainings if training.held_out or training.losses]
+
+
+def comparison(trainings: Sequence[Training]) -> list[Plot]:
+    """A plot for each held-out value, with a line for every run that has it."""
+    names = list(dict.fromkeys(name for training in trainings for name in training.held_out))
+    return [_held_out_plot(name, [training for training in trainings if training.held_out.get(name)]) for name in names[:MAX_TERMS]]
+
+
+def _read(folder: Path, name: str, target: str) -> Training:
+    lines, damaged = _lines(folder / "log.jsonl")
+    provenance = _provenance(folder)
+    config = provenance.get("config") if isinstance(provenance.get("config"), dict) else {}
+    assert isinstance(config, dict)
+    stages = tuple(_stages(lines))
+    losses = _curves(lines, "train", "losses")
+    minutes = provenance.get("minutes")
+    return Training(
+        name=name,
+        anchor=target.replace("/", "-"),
+        recipe=clean(str(provenance.get("recipe") or "not stated"), MAX_NAME),
+        schedule=clean(str(config.get("schedule") or "not stated"), MAX_NAME),
+        minutes=float(minutes) if isinstance(minutes, int | float) and _is_number(minutes) else None,
+        clips_seen=max((line["clips_seen"] for line in lines), default=0.0),
+        stages=stages,
+        losses=losses,
+        held_out=_curves(lines, "eval", "held_out"),
+        pictures=tuple(_pictures(folder / "pictures", target)),
+        plots=tuple(_loss_plot(term, curve, stages) for term, curve in list(losses.items())[:MAX_TERMS]),
+        damaged_lines=damaged,
+    )
+
+
+def _lines(log: Path) -> tuple[list[dict[str, Any]], int]:
+    """The log's sound lines, and how many are not."""
+    if log.stat().st_size > MAX_LOG_BYTES:
+        return [], 1
+    lines, damaged = [], 0
+    for text in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            line = None
+        if isinstance(line, dict) and _is_number(line.get("clips_seen")) and isinstance(line.get("stage"), str):
+            lines.append(line)
+        else:
+            damaged += 1
+    return lines, damaged
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = read_json(folder / "manifest.json")
+    except AvbenchError:
+        return {}
+    provenance = manifest.get("provenance") if isinstance(manifest, dict) else None
+    return provenance if isinstance(provenance, dict) else {}
+
+
+def _stages(lines: Sequence[dict[str, Any]]) -> Iterator[Stage]:
+    before, seen = None, 0.0
+    for line in lines:
+        if line["stage"] != before:
+            before = line["stage"]
+            yield Stage(name=clean(before, MAX_NAME), start=seen)
+        seen = float(line["clips_seen"])
+
+
+def _curves(lines: Sequence[dict[str, Any]], kind: str, key: str) -> dict[str, Curve]:
+    curves: dict[str, Curve] = {}
+    for line in lines:
+        values = line.get(key) if line.get("kind") == kind else None
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if _is_number(value):
+                curves.setdefault(clean(str(name), MAX_NAME), []).append((float(line["clips_seen"]), float(value)))
+    return curves
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _pictures(folder: Path, target: str) -> Iterator[Picture]:
+    for file in sorted(folder.glob("*.png")) if folder.is_dir() else ():
+        if re.fullmatch(r"\d{1,12}", file.stem) and file.is_file() and not file.is_symlink():
+            yield Picture(step=int(file.stem), file=file, target=f"{target}/{file.stem}.png")
+
+
+def _binned(curve: Curve) -> Curve:
+    """At most CURVE_POINTS points: means of neighbours."""
+    size = -(-len(curve) // CURVE_POINTS)
+    bins = [curve[k : k + size] for k in range(0, len(curve), size)]
+    return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in bins]
+
+
+def _loss_plot(term: str, curve: Curve, stages: Sequence[Stage]) -> Plot:
+    points = _binned(curve)
+    xs, ys = x_axis([x for x, _ in points]), y_axis([y for _, y in points])
+    begun = [stage for stage in stages if xs.low <= stage.start <= xs.high]
+    labels, _ = place([Mark(name=stage.name, x=xs.at(stage.start), y=ys.end + 8, upright=True) for stage in begun])
+    return Plot(
+        title=term,
+        summary=f"{term} from {points[0][1]:.4g} to {points[-1][1]:.4g} over {points[-1][0]:.0f} clips",
+        x_title="clips seen",
+        y_title=term,
+        x_axis=xs,
+        y_axis=ys,
+        lines=(Line(name=term, path=path([(xs.at(x), ys.at(y)) for x, y in points]), style=0),),
+        levels=tuple(Level(at=xs.at(stage.start), title=f"stage {stage.name}", upright=True) for stage in begun),
+        labels=tuple(labels),
+    )
+
+
+def _held_out_plot(name: str, trainings: Sequence[Training]) -> Plot:
+    curves = [_binned(training.held_out[name]) for training in trainings]
+    xs = x_axis([x for curve in curves for x, _ in curve])
+    ys = y_axis([y for curve in curves for _, y in curve])
+    lines = [
+        Line(name=training.name, path=path([(xs.at(x), ys.at(y)) for x, y in curve]), style=k % 4)
+        for k, (training, curve) in enumerate(zip(trainings, curves, strict=True))
+    ]
+    ends = [Mark(name=t.name, x=xs.at(curve[-1][0]), y=ys.at(curve[-1][1])) for t, curve in zip(trainings, curves, strict=True)]
+    labels, left_out = place(ends)
+    said = "; ".join(f"{training.name} ends at {training.last(name):.4g}" for training in trainings)
+    return Plot(
+        title=f"held-out {name}",
+        summary=f"Held-out {name} against clips seen: {said}",
+        x_title="clips seen",
+        y_title=name,
+        x_axis=xs,
+        y_axis=ys,
+        lines=tuple(lines),
+        labels=tuple(labels),
+        remarks=(f"No room for the names of {', '.join(left_out)}",) if left_out else (),
+    )
