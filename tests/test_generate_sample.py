@@ -11,6 +11,7 @@ from avbench.generate.config import GeneratorConfig
 from avbench.generate.draw import Drawing, draw, kept, uniforms
 from avbench.generate.likelihood import bits_per_clip, target_nats
 from avbench.generate.model import Generator
+from avbench.generate.prepare import prepare
 from avbench.generate.sample import sample
 from avbench.generate.space import token_space
 from avbench.generate.tasks import TASKS, Layout
@@ -85,6 +86,17 @@ def test_a_seed_gives_a_clip_the_same_tokens_whatever_its_batch(model: Generator
     for rows in (1, 3):
         assert torch.equal(drawn(model, "v2a", rows, Drawing(guidance=1.5)), together[:rows])
     assert not torch.equal(drawn(model, "v2a", 8, Drawing(guidance=1.5), seed=1), together)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_prepared_model_draws_the_same_tokens(model: Generator, task: str) -> None:
+    ready = prepare(model, 6)
+    assert type(ready.blocks[0].down) is not type(model.blocks[0].down)  # else it compares nothing
+    plan, whole = LAYOUT.plan(task), torch.cat([prompts(task, 3), drawn(model, task, 3, Drawing())], dim=1)
+    ours, theirs = (target_nats(one, plan, whole) for one in (model, ready))
+    for name in ours:
+        assert torch.allclose(ours[name], theirs[name], atol=1e-5)
+    assert torch.equal(drawn(ready, task, 3, Drawing(guidance=1.5)), drawn(model, task, 3, Drawing(guidance=1.5)))
 
 
 def test_guidance_of_zero_forgets_the_condition_and_needs_it_dropped(model: Generator) -> None:

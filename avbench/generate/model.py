@@ -107,6 +107,17 @@ class Block(nn.Module):
         return F.dropout(x, self.dropout) if self.training else x
 
 
+class Head(Linear):
+    """Hidden states -> scores of the codes."""
+
+    def __init__(self, width: int, num_codes: int) -> None:
+        super().__init__(width, num_codes, bias=False)
+
+    def scores(self, hidden: Tensor, low: int, high: int) -> Tensor:
+        """(..., high - low) in the dtype of `hidden`: of the codes in [low, high) alone."""
+        return F.linear(hidden, self.weight[low:high].to(hidden.dtype))
+
+
 class Generator(nn.Module):
     """ids -> hidden states -> logits. The head knows the codes only: markers and classes can never be drawn.
 
@@ -123,7 +134,7 @@ class Generator(nn.Module):
         self.slots = nn.Parameter(torch.empty(num_slots, config.width)) if config.positions == "learned" else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, eps=config.norm_eps)
-        self.head = Linear(config.width, num_codes, bias=False)
+        self.head = Head(config.width, num_codes)
         self._init()
 
     def forward(self, ids_BL: Tensor, slots_L: Tensor, cache: Cache | None = None) -> Tensor:
@@ -153,7 +164,7 @@ class Generator(nn.Module):
 
     def logits(self, hidden: Tensor, low: int, high: int) -> Tensor:
         """Scores (..., high - low), float32, of the codes in [low, high): those that are legal at the next place."""
-        return F.linear(hidden, self.head.weight[low:high].to(hidden.dtype)).float()
+        return self.head.scores(hidden, low, high).float()
 
     def new_cache(self, rows: int, places: int, *, fixed: bool = False) -> Cache:
         """Room for `places` places of `rows` clips, on the model's device."""
