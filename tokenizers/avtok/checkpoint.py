@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
         state |= load_file(_verified(folder, shard))
     with torch.device("meta"):
         model = AVTokModel(config)
-    _check_fit(folder, model, state)
+    check_fit(str(folder), {name: tensor.shape for name, tensor in model.state_dict().items()}, state)
     model.load_state_dict(state, assign=True)
     revision = hashlib.sha256("".join(shard["sha256"] for shard in manifest["shards"]).encode()).hexdigest()[:16]
     return Checkpoint(model=model.eval().requires_grad_(False).to(device), provenance=manifest["provenance"], revision=revision)
@@ -75,6 +76,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not {"config", "shards", "provenance"} <= set(manifest):
         raise AvbenchError(f"{file} is not an AVTok manifest of format {FORMAT}")
     return manifest
+
+
+def trained_on(provenance: Mapping[str, Any]) -> str:
+    """For `TokenizerInfo`: the split and how many of its clips a training saw, as the manifest says."""
+    split, clips = provenance.get("split"), provenance.get("clips_seen")
+    return f"{split}, {clips:,} clips seen" if isinstance(split, str) and isinstance(clips, int) else "not stated in its manifest"
 
 
 def _shards(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -103,13 +110,13 @@ def _verified(folder: Path, shard: Any) -> Path:
     return file
 
 
-def _check_fit(folder: Path, model: AVTokModel, state: dict[str, Tensor]) -> None:
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+def check_fit(where: str, expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
+    """Raise AvbenchError that names the tensors which `state` lacks, has beyond `expected`, or has in another shape."""
     missing, unknown = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
     misshaped = sorted(name for name in set(expected) & set(state) if expected[name] != state[name].shape)
     for what, names in (("lacks", missing), ("has unknown", unknown), ("has mis-shaped", misshaped)):
         if names:
-            raise AvbenchError(f"checkpoint {folder} {what} {len(names)} tensors: {', '.join(names[:3])}")
+            raise AvbenchError(f"checkpoint {where} {what} {len(names)} tensors: {', '.join(names[:3])}")
 
 
 def _sha256(file: Path) -> str:

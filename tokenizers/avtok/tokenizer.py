@@ -1,7 +1,6 @@
 """`avtok`: a trained AVTok behind the benchmark's interface."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +8,8 @@ from torch import Tensor
 from avbench.errors import AvbenchError, UsageError
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.avtok import melbox
-from avbench.tokenizers.avtok.checkpoint import load_checkpoint
+from avbench.tokenizers.avtok.by_clip import check_codes, detokenize, tokenize
+from avbench.tokenizers.avtok.checkpoint import load_checkpoint, trained_on
 from avbench.tokenizers.avtok.config import STREAMS
 from avbench.tokenizers.avtok.parts import count_parameters
 from avbench.tokenizers.edges import need_mono
@@ -51,23 +51,23 @@ class AVTok:
             sample_rate=SAMPLE_RATE,
             resolution=config.video.size[1],
             parameters=count_parameters(self.model) + self.vocoder.parameters,
-            trained_on=_trained_on(checkpoint.provenance),
+            trained_on=trained_on(checkpoint.provenance),
         )
 
     def encode(self, batch: ClipBatch) -> Tokens:
         """Tokens of what the batch has. Raises AvbenchError for clips of another size or with no modality at all."""
         inputs = self._inputs(batch)
-        codes = {name: self._tokenize(name, x) for name, x in inputs.items()}
+        codes = {name: tokenize(self.model, name, x, self.device) for name, x in inputs.items()}
         streams = self.join(codes) if len(codes) == len(STREAMS) else codes
         return Tokens(codes=streams, vocab_sizes=dict.fromkeys(streams, self.vocab_size), duration_s=_duration(batch))
 
     def decode(self, tokens: Tokens) -> ClipBatch:
         """The clips, from the tokens alone: 16 frames over the duration, and 24 kHz audio of the vocoder."""
         codes = self.split(tokens.codes)
-        video = self._detokenize("video", codes["video"]) if "video" in codes else None
+        video = detokenize(self.model, "video", codes["video"], self.device) if "video" in codes else None
         audio = None
         if "audio" in codes:
-            mel = melbox.from_box(self._detokenize("audio", codes["audio"]))
+            mel = melbox.from_box(detokenize(self.model, "audio", codes["audio"], self.device))
             audio = trim(self.vocoder(mel), tokens.duration_s)[:, None].cpu()
         frames = self.model.config.video.size[0]
         return ClipBatch(video=video, audio=audio, fps=frames / tokens.duration_s, sample_rate=SAMPLE_RATE)
@@ -79,13 +79,13 @@ class AVTok:
     def split(self, codes: dict[str, Tensor]) -> dict[str, Tensor]:
         """The inverse of `join`; single streams pass. Raises AvbenchError for other streams, lengths or entries out of range."""
         if "joint" in codes:
-            _check(codes["joint"], "joint", sum(self.stream_lengths.values()), self.vocab_size)
+            check_codes(codes["joint"], "joint", sum(self.stream_lengths.values()), self.vocab_size, "avtok")
             parts = codes["joint"].split(list(self.stream_lengths.values()), dim=2)
             return dict(zip(self.stream_lengths, parts, strict=True))
         for name, values in codes.items():
             if name not in self.stream_lengths:
                 raise AvbenchError(f"avtok: no stream {name!r}; it knows joint, {', '.join(STREAMS)}")
-            _check(values, name, self.stream_lengths[name], self.vocab_size)
+            check_codes(values, name, self.stream_lengths[name], self.vocab_size, "avtok")
         return codes
 
     def _inputs(self, batch: ClipBatch) -> dict[str, Tensor]:
@@ -94,22 +94,9 @@ class AVTok:
             inputs["video"] = batch.video
         if batch.audio is not None:
             inputs["audio"] = melbox.to_box(to_mel_rate(need_mono(batch, "avtok"), batch.sample_rate))
-        for name, x in inputs.items():
-            stream = self.model.config.stream(name)
-            t, h, w = stream.size
-            if x.shape[1:] != (t, stream.channels, h, w):
-                raise AvbenchError(f"avtok: {name} of shape {tuple(x.shape[1:])}; {self.info.name} takes {(t, stream.channels, h, w)}")
         if not inputs:
             raise AvbenchError("avtok: these clips have neither video nor audio")
         return inputs
-
-    def _tokenize(self, name: str, x_BTCHW: Tensor) -> Tensor:
-        """Clip by clip: matrix products of another batch size round differently, and a code must not depend on its neighbours."""
-        rows = [self.model.tokenize(name, clip[None].to(self.device)) for clip in x_BTCHW]
-        return torch.stack(rows).cpu()
-
-    def _detokenize(self, name: str, codes_B1L: Tensor) -> Tensor:
-        return torch.cat([self.model.detokenize(name, row.to(self.device)) for row in codes_B1L]).cpu()
 
 
 def _folder(options: TokenizerOptions) -> Path:
@@ -119,20 +106,8 @@ def _folder(options: TokenizerOptions) -> Path:
     return folder
 
 
-def _trained_on(provenance: dict[str, Any]) -> str:
-    split, clips = provenance.get("split"), provenance.get("clips_seen")
-    return f"{split}, {clips:,} clips seen" if isinstance(split, str) and isinstance(clips, int) else "not stated in its manifest"
-
-
 def _duration(batch: ClipBatch) -> float:
     if batch.video is not None:
         return batch.video.shape[1] / batch.fps
     assert batch.audio is not None
     return batch.audio.shape[-1] / batch.sample_rate
-
-
-def _check(codes: Tensor, name: str, length: int, vocab_size: int) -> None:
-    if codes.ndim != 3 or codes.shape[1:] != (1, length):
-        raise AvbenchError(f"avtok: {name} tokens of shape {tuple(codes.shape)}; expected (clips, 1, {length})")
-    if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < vocab_size:
-        raise AvbenchError(f"avtok: {name} codes outside [0, {vocab_size})")
