@@ -18,7 +18,7 @@ from avbench.check import check
 from avbench.errors import AvbenchError, UsageError
 from avbench.tokenizer import TokenizerOptions
 from avbench.tokenizers.encodec import Encodec
-from avbench.tokenizers.encodec_checkpoint import save_checkpoint
+from avbench.tokenizers.encodec_checkpoint import save_checkpoint, to_transformers
 from avbench.types import ClipBatch, Tokens
 
 GOLDEN = golden("encodec")
@@ -76,6 +76,16 @@ def test_the_authors_file_gives_the_authors_codes_and_samples(authors_file: Path
     assert recon.shape == (1, 1, NUM_SAMPLES)
     torch.testing.assert_close(recon[0, 0, ::500], torch.tensor(GOLDEN["every_500th"]), atol=1e-4, rtol=0)
     assert float(recon.std()) == pytest.approx(GOLDEN["std"], abs=1e-5)
+
+
+def test_both_published_forms_of_the_official_model_give_the_same_codes(authors_file: Path, tmp_path: Path) -> None:
+    from transformers import EncodecConfig
+
+    save_file(to_transformers(torch.load(authors_file, weights_only=True)), tmp_path / "model.safetensors")
+    EncodecConfig().save_pretrained(tmp_path)
+    tokenizer = _load(tmp_path, "6k")
+    assert tokenizer.encode(_clip(sound(NUM_SAMPLES))).codes["audio"][0].tolist() == GOLDEN["codes"]
+    assert tokenizer.info.trained_on == "official (facebook/encodec_24khz)"
 
 
 def test_the_network_has_the_size_of_the_published_one(authors_file: Path) -> None:

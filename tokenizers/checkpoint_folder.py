@@ -31,9 +31,14 @@ class Folder:
 
     @property
     def trained_on(self) -> str:
-        """For `TokenizerInfo`: the split and how many of its clips a training saw, as the provenance says."""
-        split, clips = self.provenance.get("split"), self.provenance.get("clips_seen")
-        return f"{split}, {clips:,} clips seen" if isinstance(split, str) and isinstance(clips, int) else "not stated in its manifest"
+        """For `TokenizerInfo`."""
+        return trained_on(self.provenance)
+
+
+def trained_on(provenance: Mapping[str, Any]) -> str:
+    """The split and how many of its clips a training saw, as its provenance says."""
+    split, clips = provenance.get("split"), provenance.get("clips_seen")
+    return f"{split}, {clips:,} clips seen" if isinstance(split, str) and isinstance(clips, int) else "not stated in its manifest"
 
 
 def save_folder(folder: Path, *, model: str, config: dict[str, Any], state: Mapping[str, Tensor], provenance: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from avbench import weights
 from avbench.errors import AvbenchError
+from avbench.tokenizers.checkpoint_folder import FORMAT, MANIFEST, trained_on
 from avbench.tokenizers.published import (
     CONFIG,
     check_sizes,
@@ -38,7 +39,6 @@ NAME = "encodec"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 OFFICIAL, NOT_STATED = "official (facebook/encodec_24khz)", "not stated"
 WEIGHTS = ("encodec-24khz", "encodec-24khz-th")  # of the catalog: Hugging Face's file and the authors' own
-MANIFEST, FORMAT = "manifest.json", 1
 # What makes the network; anything else in a config.json (torch_dtype, attention, remote code) is not ours to follow.
 FIELDS = (
     *("target_bandwidths", "sampling_rate", "audio_channels", "normalize", "chunk_length_s", "overlap", "hidden_size", "num_filters"),
@@ -82,8 +82,7 @@ def save_checkpoint(folder: Path, model: "EncodecModel", *, name: str, provenanc
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    config = {key: value for key, value in model.config.to_dict().items() if key in FIELDS}
-    (folder / CONFIG).write_text(json.dumps({"model_type": "encodec", **config}, indent=1) + "\n")
+    (folder / CONFIG).write_text(json.dumps({"model_type": "encodec", **_fields(model.config)}, indent=1) + "\n")
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     files = {file: sha256_of(folder / file) for file in (CONFIG, "model.safetensors")}
@@ -118,8 +117,8 @@ def _from_folder(folder: Path, device: torch.device | str) -> Checkpoint:
     config = {key: value for key, value in read_json(folder / CONFIG).items() if key in FIELDS}
     model = _model(config, file, str(folder), device)
     if manifest is not None:
-        return Checkpoint(model=model, name=manifest["name"], sha256=sha256, trained_on=_trained_on(manifest["provenance"]))
-    official = all(model.config.to_dict()[key] == value for key, value in _config({}).to_dict().items() if key in FIELDS)
+        return Checkpoint(model=model, name=manifest["name"], sha256=sha256, trained_on=trained_on(manifest["provenance"]))
+    official = _fields(model.config) == _fields(_config({}))
     return Checkpoint(model=model, name=NAME, sha256=sha256, trained_on=OFFICIAL if official else NOT_STATED)
 
 
@@ -141,6 +140,11 @@ def _config(config: dict[str, Any]) -> "EncodecConfig":
     return EncodecConfig(**config)
 
 
+def _fields(config: "EncodecConfig") -> dict[str, Any]:
+    """What makes the network, as JSON keeps it (lists for tuples)."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in config.to_dict().items() if key in FIELDS}
+
+
 def _manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a trained folder, its files' sha256 checked; None where there is none."""
     file = folder / MANIFEST
@@ -156,8 +160,3 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
         if not (folder / member).is_file() or sha256_of(folder / member) != files.get(member):
             raise AvbenchError(f"{folder / member} is missing or damaged: its sha256 is not the manifest's; copy the folder again")
     return manifest
-
-
-def _trained_on(provenance: dict[str, Any]) -> str:
-    split, clips = provenance.get("split"), provenance.get("clips_seen")
-    return f"{split}, {clips:,} clips seen" if isinstance(split, str) and isinstance(clips, int) else "not stated in its manifest"
