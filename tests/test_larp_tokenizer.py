@@ -1,6 +1,7 @@
 """The `larp` adapter: official and own checkpoints by one option, deterministic tokens, one stream of video, clamped output."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from official_larp import official_args, tensor, video
 from safetensors.torch import save_file
 
 from avbench import weights
+from avbench.check import check
 from avbench.errors import AvbenchError, UsageError
 from avbench.registry import load_tokenizer
 from avbench.tokenizer import TokenizerOptions
@@ -123,6 +125,16 @@ def test_the_output_is_clamped_to_what_a_pixel_may_be(official_folder: Path) -> 
         unbounded = tokenizer.model.decode("video", tokenizer.model.bottleneck.quantizer.decode(tokens.codes["video"][0]))
     assert float(unbounded.max()) > 1.0
     assert torch.equal(recon[0], unbounded[0].clamp(0, 1))
+
+
+@pytest.mark.slow
+def test_the_conformance_kit_passes_on_clips_of_the_standard_protocol(tmp_path: Path) -> None:
+    model = AVTokModel(replace(own_config(), video=StreamConfig(channels=3, size=(16, 128, 128), patch=(8, 32, 32), tokens=16)))
+    torch.nn.init.normal_(model.stream_decoder("video").head.weight, std=0.2)
+    save_checkpoint(tmp_path, model, {})
+    findings = check("larp", checkpoint=tmp_path)
+    assert len(findings) == 8
+    assert not [finding for finding in findings if not finding.passed]
 
 
 def test_without_a_checkpoint_the_catalogs_file_is_named_with_the_command_that_gets_it(
