@@ -163,6 +163,12 @@ def _url(name: str, url: str, *, licence: str, used_by: str, sha256: str | None 
     return WeightsFile(name=name, file=PurePosixPath(url).name, licence=licence, used_by=used_by, sha256=sha256, source=UrlSource(url=url))
 
 
+def _bigvgan(name: str, repo: str) -> tuple[WeightsFile, WeightsFile]:
+    """A generator and its config, which says what mel it was trained on."""
+    facts = {"licence": "MIT", "used_by": f"vocoder {name} (avtok@{name}, mel-vocoder@{name})"}
+    return _hub(name, repo, "bigvgan_generator.pt", **facts), _hub(f"{name}-config", repo, "config.json", **facts)
+
+
 # No sha256 here was computed by us: these files were out of reach when the table was written. Digits given are the ones their
 # authors or hubs publish; a loader checks names and shapes against its model as well.
 _WAVTOKENIZER = {"licence": "MIT", "used_by": "tokenizer wavtokenizer"}
@@ -227,9 +233,12 @@ HUB_FILES = (
     WeightsFile(
         name="cav-mae-sync",
         file="cav_mae_sync.pth",
-        licence="see its repository",
+        licence="BSD-2-Clause (its repository)",
         used_by="AVTok's semantic targets (training)",
-        source=ManualSource(where="cav_mae_sync.pth of github.com/edsonroteia/cav-mae-sync"),
+        source=ManualSource(where="pretrained_models/get_pretrained_model.sh of github.com/edsonroteia/cav-mae-sync gets cav_mae_sync.pth"),
     ),
+    *_bigvgan("bigvgan", "nvidia/bigvgan_v2_22khz_80band_fmax8k_256x"),
+    *_bigvgan("bigvgan_v1", "nvidia/bigvgan_22khz_80band"),
+    *_bigvgan("bigvgan_base", "nvidia/bigvgan_base_22khz_80band"),
 )
 CATALOG: dict[str, WeightsFile] = {item.name: item for item in (I3D_K400, ALEXNET, VGG16, AISFX, HIFIGAN_UNIVERSAL, CDPAM, *HUB_FILES)}

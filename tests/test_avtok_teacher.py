@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from avbench import weights
-from avbench.metrics.features import i3d
-from avbench.tokenizers.avtok.teacher import STAND_IN_DIMS, StandInTeacher
+from avbench.metrics.features import aisfx, i3d
+from avbench.tokenizers.avtok.teacher import BANDS, STAND_IN_DIMS, StandInTeacher
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +56,13 @@ def test_the_map_is_the_metrics_own_network_cut_short(teacher: StandInTeacher) -
     handle.remove()
     expected = seen[0].flatten(2).transpose(1, 2)
     torch.testing.assert_close(teacher.features("video", video, (4, 8, 8)), expected)
+
+
+def test_the_log_mel_is_the_metrics_own_lower_bands(teacher: StandInTeacher) -> None:
+    audio = 0.2 * torch.randn(2, 50_000, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(teacher._log_mel(audio), aisfx.log_mel(audio)[..., :BANDS])
+
+
+def test_bytes_and_fractions_of_255_give_the_same_features(teacher: StandInTeacher) -> None:
+    video = torch.randint(0, 256, (1, 16, 3, 64, 64), generator=torch.Generator().manual_seed(4), dtype=torch.uint8)
+    assert torch.equal(teacher.features("video", video, (4, 4, 4)), teacher.features("video", video.float() / 255, (4, 4, 4)))

@@ -86,7 +86,7 @@ def test_payloads_that_are_no_mel_are_refused() -> None:
             tokenizer.decode(tokens)
 
 
-@pytest.mark.parametrize("variants", [("bigvgan",), ("hifigan", "griffinlim")])
+@pytest.mark.parametrize("variants", [("vocos",), ("hifigan", "griffinlim")])
 def test_bad_variants_come_with_an_example(variants: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="for example"):
         MelVocoder(TokenizerOptions(variants=variants))

@@ -1,4 +1,4 @@
-"""Log-mel (tokenizers/mel.py) -> waveform: Griffin-Lim, and HiFi-GAN universal. What a mel tokenizer can reach at best.
+"""Log-mel (tokenizers/mel.py) -> waveform: Griffin-Lim, HiFi-GAN universal, BigVGAN where its files are: what a mel tokenizer can reach.
 
 MR-STFT from the reference's own mel on 9 arcade / 6 VGGSound clips: Griffin-Lim 1.17 / 1.07 at 0.3 s a clip on one core, HiFi-GAN
 2.77 / 1.42 at 3 s (a speech vocoder: it hisses where an arcade game is silent).
@@ -9,15 +9,18 @@ from typing import Protocol
 
 import torch
 import torchaudio
-from torch import Tensor
+from torch import Tensor, nn
 
 from avbench import weights
 from avbench.errors import UsageError
-from avbench.tokenizers import hifigan
+from avbench.tokenizers import bigvgan, hifigan
 from avbench.tokenizers.mel import HOP, MIN_MAGNITUDE, N_FFT, mel_basis
+from avbench.weights_load import sha256_of
 
 HIFIGAN_WEIGHTS = "hifigan-universal"
 DEFAULT_VOCODER = "griffinlim"
+_BIGVGAN_1 = "LibriTTS, VCTK and LJSpeech (BigVGAN)"
+BIGVGANS = {"bigvgan": "speech, environmental sounds and instruments (BigVGAN 2)", "bigvgan_v1": _BIGVGAN_1, "bigvgan_base": _BIGVGAN_1}
 
 
 class Vocoder(Protocol):
@@ -90,33 +93,45 @@ class GriffinLim:
         return samples[HOP // 2 : length - HOP // 2].clamp(-1, 1)
 
 
-class HifiGan:
-    """HiFi-GAN V1 with its authors' universal weights (trained at 22.05 kHz, relabelled here: see mel.py)."""
+class NeuralVocoder:
+    """A generator of the HiFi-GAN family: log-mel (1, 80, F) -> (1, 1, 256 F). Trained at 22.05 kHz, relabelled here: see mel.py."""
 
-    name = "hifigan"
-    trained_on = "HiFi-GAN's universal set (speech)"
-
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        """Raises WeightsUnavailable where the weights cannot be had."""
-        pinned = weights.CATALOG[HIFIGAN_WEIGHTS].sha256
-        self.model = hifigan.load(weights.path(HIFIGAN_WEIGHTS), pinned).to(device)
-        self.revision = f"{HIFIGAN_WEIGHTS}-{str(pinned)[:12]}"
-        self.parameters = sum(weight.numel() for weight in self.model.parameters())
+    def __init__(self, generator: nn.Module, *, name: str, revision: str, trained_on: str, device: torch.device | str = "cpu") -> None:
+        self.generator, self.device = generator.to(device), torch.device(device)
+        self.name, self.revision, self.trained_on = name, revision, trained_on
+        self.parameters = sum(weight.numel() for weight in generator.parameters())
 
     @torch.inference_mode()
     def __call__(self, log_mel: Tensor) -> Tensor:
         """One clip at a time: batches are no faster on a CPU and round differently."""
-        device = self.model.conv_pre.weight.device
-        return torch.cat([self.model(item[None].float().to(device))[:, 0] for item in log_mel])
+        return torch.cat([self.generator(item[None].float().to(self.device))[:, 0] for item in log_mel])
 
 
 def load_vocoder(name: str, device: torch.device | str = "cpu") -> Vocoder:
-    """The vocoder called "griffinlim" or "hifigan". Raises UsageError for another name."""
+    """The vocoder called `name`. Raises UsageError for another name, WeightsUnavailable where its files cannot be had."""
     if name == GriffinLim.name:
         return GriffinLim()
-    if name == HifiGan.name:
-        return HifiGan(device)
-    raise UsageError(f'unknown vocoder "{name}"; {GriffinLim.name} or {HifiGan.name}, for example mel-vocoder@{HifiGan.name}')
+    if name == "hifigan":
+        return _hifigan(device)
+    if name in BIGVGANS:
+        return _bigvgan(name, device)
+    known = ", ".join([GriffinLim.name, "hifigan", *BIGVGANS])
+    raise UsageError(f'unknown vocoder "{name}"; known: {known}; for example mel-vocoder@hifigan')
+
+
+def _hifigan(device: torch.device | str) -> NeuralVocoder:
+    """HiFi-GAN V1 with its authors' universal weights."""
+    pinned = weights.CATALOG[HIFIGAN_WEIGHTS].sha256
+    generator = hifigan.load(weights.path(HIFIGAN_WEIGHTS), pinned)
+    revision = f"{HIFIGAN_WEIGHTS}-{str(pinned)[:12]}"
+    return NeuralVocoder(generator, name="hifigan", revision=revision, trained_on="HiFi-GAN's universal set (speech)", device=device)
+
+
+def _bigvgan(name: str, device: torch.device | str) -> NeuralVocoder:
+    """The revision holds the files' own sha256: no pin is known."""
+    file, config = weights.path(name), weights.path(f"{name}-config")
+    revision = f"{name}-{sha256_of(file)[:12]}-{sha256_of(config)[:6]}"
+    return NeuralVocoder(bigvgan.load(file, config), name=name, revision=revision, trained_on=BIGVGANS[name], device=device)
 
 
 @lru_cache(maxsize=1)

@@ -95,7 +95,7 @@ def log_mel(mono: Tensor) -> Tensor:
     padded = F.pad(mono, (FRAME // 2, (num_frames - 1) * HOP + FRAME // 2 - mono.shape[-1]))
     window = torch.hann_window(FRAME, periodic=False, device=mono.device)
     power = torch.fft.rfft(padded.unfold(-1, FRAME, HOP) * window).abs().square()
-    return torch.log10(1 + 1e4 * power @ _mel_weights_on(mono.device)) / LOG_MEL_MAX
+    return torch.log10(1 + 1e4 * power @ mel_weights().to(mono.device)) / LOG_MEL_MAX
 
 
 def to_windows(frames: Tensor) -> Tensor:
@@ -113,12 +113,6 @@ def mel_weights() -> Tensor:
     fall = (edges[2:] - mels) / (edges[2:] - edges[1:-1])
     triangles = np.maximum(0, np.minimum(rise, fall))
     return torch.from_numpy((triangles / triangles.sum(0)).astype(np.float32))
-
-
-@cache
-def _mel_weights_on(device: torch.device) -> Tensor:
-    """Kept on the device: a training step that asks for them must not wait for a copy."""
-    return mel_weights().to(device)
 
 
 def _mel(hertz: np.ndarray) -> np.ndarray:

@@ -54,6 +54,8 @@ class StandInTeacher:
         self.device = torch.device(device)
         self.video = i3d.load(self.device)
         self.audio = aisfx.load(self.device)
+        self.bands = aisfx.mel_weights()[:, :BANDS].to(self.device)
+        self.window = torch.hann_window(aisfx.FRAME, periodic=False, device=self.device)
 
     @torch.inference_mode()
     def features(self, stream: str, clips: Tensor, grid: tuple[int, int, int]) -> Tensor:
@@ -74,12 +76,20 @@ class StandInTeacher:
 
     def _audio(self, clips_BN: Tensor) -> Tensor:
         """(B, 512, 1, bands / 8, frames / 8) of the bands that AVTok's mel covers."""
-        audio = aisfx.torchaudio.functional.resample(clips_BN.float().to(self.device), mel.SAMPLE_RATE, aisfx.SAMPLE_RATE)
-        x = aisfx.log_mel(audio)[:, None, :, :BANDS]
+        audio = aisfx.torchaudio.functional.resample(clips_BN.to(self.device).float(), mel.SAMPLE_RATE, aisfx.SAMPLE_RATE)
+        x = self._log_mel(audio)[:, None]
         net = self.audio
         for block in (net.conv_block1, net.conv_block2, net.conv_block3, net.conv_block4):
             x = block(x)
         return x.transpose(2, 3).unsqueeze(2)
+
+    def _log_mel(self, audio_BN: Tensor) -> Tensor:
+        """`aisfx.log_mel`'s first BANDS bands. That one copies its table to the device each time, and a training step would wait for it."""
+        num_frames = (audio_BN.shape[-1] - 1) // aisfx.HOP + 2
+        end = (num_frames - 1) * aisfx.HOP + aisfx.FRAME // 2 - audio_BN.shape[-1]
+        frames = F.pad(audio_BN, (aisfx.FRAME // 2, end)).unfold(-1, aisfx.FRAME, aisfx.HOP)
+        power = torch.fft.rfft(frames * self.window).abs().square()
+        return torch.log10(1 + 1e4 * power @ self.bands) / aisfx.LOG_MEL_MAX
 
 
 def resample_grid(maps_BFTHW: Tensor, grid: tuple[int, int, int]) -> Tensor:
