@@ -42,16 +42,9 @@ class Cache:
         self.used += count
         self.position.fill_(self.used - 1)
 
-    def write(self, layer: int, k_BHLK: Tensor, v_BHLK: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep the newest places' keys and values; all that attention is to look at."""
-        keys, values, count = self.keys[layer], self.values[layer], k_BHLK.shape[2]
-        if self.fixed and count == 1:
-            keys.index_copy_(2, self.position, k_BHLK)
-            values.index_copy_(2, self.position, v_BHLK)
-            return keys, values
-        keys[:, :, self.used - count : self.used] = k_BHLK
-        values[:, :, self.used - count : self.used] = v_BHLK
-        return keys[:, :, : self.used], values[:, :, : self.used]
+    def layer(self, number: int) -> "LayerCache":
+        """What block `number` sees of it."""
+        return LayerCache(self, self.keys[number], self.values[number])
 
     def rotary(self, count: int) -> Tensor | None:
         """Cosines and sines of the newest `count` places."""
@@ -64,6 +57,24 @@ class Cache:
         return self.places <= self.position if self.fixed and count == 1 else None
 
 
+class LayerCache:
+    """One block's part of a `Cache`."""
+
+    def __init__(self, whole: Cache, keys: Tensor, values: Tensor) -> None:
+        self.whole, self.keys, self.values = whole, keys, values
+
+    def write(self, k_BHLK: Tensor, v_BHLK: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep the newest places' keys and values; all that attention is to look at."""
+        used, count = self.whole.used, k_BHLK.shape[2]
+        if self.whole.fixed and count == 1:
+            self.keys.index_copy_(2, self.whole.position, k_BHLK)
+            self.values.index_copy_(2, self.whole.position, v_BHLK)
+            return self.keys, self.values
+        self.keys[:, :, used - count : used] = k_BHLK
+        self.values[:, :, used - count : used] = v_BHLK
+        return self.keys[:, :, :used], self.values[:, :, :used]
+
+
 class Attention(nn.Module):
     """Causal self-attention without biases."""
 
@@ -73,15 +84,15 @@ class Attention(nn.Module):
         self.qkv = Linear(config.width, 3 * config.width, bias=False)
         self.out = Linear(config.width, config.width, bias=False)
 
-    def forward(self, x_BLD: Tensor, rotary: Tensor | None, cache: Cache | None, layer: int) -> Tensor:
+    def forward(self, x_BLD: Tensor, rotary: Tensor | None = None, cache: LayerCache | None = None) -> Tensor:
         B, L, D = x_BLD.shape
         qkv = self.qkv(x_BLD).view(B, L, 3, self.heads, D // self.heads)
         q, k = (qkv[:, :, :2] if rotary is None else rotate(qkv[:, :, :2], rotary)).unbind(2)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), qkv[:, :, 2].transpose(1, 2)
         mask = None
         if cache is not None:
-            k, v = cache.write(layer, k, v)
-            mask = cache.mask
+            k, v = cache.write(k, v)
+            mask = cache.whole.mask
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=L > 1)
         return self.out(mixed.transpose(1, 2).reshape(B, L, D))  # type: ignore[no-any-return]
 
@@ -98,8 +109,8 @@ class Block(nn.Module):
         self.down = Linear(config.hidden, config.width, bias=False)
         self.dropout = config.dropout
 
-    def forward(self, x_BLD: Tensor, rotary: Tensor | None, cache: Cache | None, layer: int) -> Tensor:
-        x_BLD = x_BLD + self._drop(self.attn(self.norm1(x_BLD), rotary, cache, layer))
+    def forward(self, x_BLD: Tensor, rotary: Tensor | None = None, cache: LayerCache | None = None) -> Tensor:
+        x_BLD = x_BLD + self._drop(self.attn(self.norm1(x_BLD), rotary, cache))
         gate, up = self.gate_up(self.norm2(x_BLD)).chunk(2, dim=-1)
         return x_BLD + self._drop(self.down(F.silu(gate) * up))
 
@@ -158,8 +169,8 @@ class Generator(nn.Module):
         x = x if self.slots is None else x + self.slots[slots_L]
         x = x.to(self.compute_dtype)
         x = F.dropout(x, self.config.dropout) if self.training else x
-        for layer, block in enumerate(self.blocks):
-            x = block(x, rotary, cache, layer)
+        for number, block in enumerate(self.blocks):
+            x = block(x, rotary, None if cache is None else cache.layer(number))
         return self.norm(x)  # type: ignore[no-any-return]
 
     def logits(self, hidden: Tensor, low: int, high: int) -> Tensor:

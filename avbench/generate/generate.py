@@ -1,0 +1,154 @@
+"""Condition of a clip -> tokens -> clip: a trained generator in front of its tokenizer's decoder, behind the tokenizer's interface."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from avbench import payload
+from avbench.errors import AvbenchError
+from avbench.generate.checkpoint import Trained, check_match
+from avbench.generate.draw import Drawing, uniforms
+from avbench.generate.prepare import prepare
+from avbench.generate.sample import sample
+from avbench.generate.tasks import CONDITION, TARGETS, GenerationTask
+from avbench.generate.tokens import blanked, space_of
+from avbench.samples import slug
+from avbench.store import replacing
+from avbench.tokenizer import Tokenizer
+from avbench.types import ClipBatch, Tokens
+
+ROUND = {"cpu": 8, "cuda": 64}  # clips that are drawn together
+
+
+class Generation:
+    """`encode` gives generated tokens (with those of the condition), `decode` the clips: what a run evaluates in a tokenizer's place.
+
+    A clip's tokens follow from the generator, the tokenizer, `how`, the seed, its id and its condition. Matrix products of another batch
+    size round differently, so clips are always drawn in rounds of ROUND, short ones filled up: the same clips whatever the batch size.
+    kept: a folder; a clip that is finished stays there, and a run that was stopped goes on after it.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, trained: Trained, task: GenerationTask, *, how: Drawing, seed: int = 0, kept: Path | None = None
+    ) -> None:
+        """Raises UsageError where generator, tokenizer and task do not go together, before anything is computed."""
+        check_match(trained, tokenizer, task)
+        self.tokenizer, self.layout, self.task, self.how, self.seed = tokenizer, trained.layout, task, how, seed
+        self.plan = trained.layout.plan(task)
+        self.device = trained.model.head.weight.device
+        self.rows = ROUND.get(self.device.type, 8)
+        self.model = prepare(trained.model, self.rows * (1 if how.guidance == 1 else 2))
+        drawn = hashlib.sha256(json.dumps([trained.revision, task, asdict(how), seed], sort_keys=True).encode()).hexdigest()[:16]
+        self.info = replace(
+            tokenizer.info,
+            revision=f"{tokenizer.info.revision}-{drawn}",
+            modalities=frozenset(TARGETS[task]),
+            trained_on=str(trained.provenance.get("split", "not stated in its manifest")),
+        )
+        self.kept = None if kept is None else kept / hashlib.sha256(self.info.revision.encode()).hexdigest()[:16]
+
+    def check(self, labels: Sequence[str | None]) -> None:
+        """Raises UsageError for class-conditional generation of clips without a label, or of a class that was not trained."""
+        if CONDITION[self.task] is None:
+            self.layout.class_ids(labels)
+
+    def encode(self, batch: ClipBatch) -> Tokens:
+        """Tokens of both modalities: the condition's as encoded, the others drawn. `batch` must name its clips.
+
+        Raises UsageError as `check` does, AvbenchError where the tokenizer's tokens do not fit the generator.
+        """
+        found = [self._read(clip_id, batch, number) for number, clip_id in enumerate(batch.ids)]
+        wanted = [number for number, tokens in enumerate(found) if tokens is None]
+        for first in range(0, len(wanted), self.rows):
+            numbers = wanted[first : first + self.rows]
+            made = self._draw(batch.select(numbers))
+            for row, number in enumerate(numbers):
+                found[number] = payload.to_bytes(made, row)
+                self._write(batch.ids[number], batch, number, payload.to_bytes(made, row))
+        return payload.from_bytes([one for one in found if one is not None])
+
+    def decode(self, tokens: Tokens) -> ClipBatch:
+        """The generated modalities; the condition's own reconstruction is left out."""
+        clips = self.tokenizer.decode(tokens)
+        made = TARGETS[self.task]
+        return replace(clips, video=clips.video if "video" in made else None, audio=clips.audio if "audio" in made else None)
+
+    def paired(self, reference: ClipBatch, generated: ClipBatch) -> ClipBatch:
+        """The generated modality beside the real one that it was made for: what metrics of both modalities look at."""
+        condition = CONDITION[self.task]
+        if condition == "video":
+            return replace(generated, video=reference.video)
+        return generated if condition is None else replace(generated, audio=reference.audio)
+
+    def _draw(self, clips: ClipBatch) -> Tokens:
+        """All of them at once, in a round that is filled up with the first clip."""
+        condition = self._condition(clips)
+        prompt = self._prompt(clips, condition)
+        filled = torch.cat([prompt, prompt[:1].expand(self.rows - len(prompt), -1)]).to(self.device)
+        count = self.plan.length - self.plan.prompt
+        noise = uniforms(self.seed, clips.ids, count)
+        noise = torch.cat([noise, noise[:1].expand(self.rows - len(noise), -1)]).to(self.device)
+        drawn = sample(self.model, self.plan, filled, noise, self.how, dropped_BP=self.layout.dropped(self.task, filled))
+        return self.layout.space.to_tokens(condition | self._parts(drawn[: len(prompt)].cpu()))
+
+    def _condition(self, clips: ClipBatch) -> dict[str, Tensor]:
+        """Ids of the condition, encoded from clips that hold nothing else; {} for av."""
+        modality = CONDITION[self.task]
+        if modality is None:
+            return {}
+        alone = replace(blanked(clips, modality), labels=(None,) * len(clips))
+        tokens = self.tokenizer.encode(alone)
+        if space_of(self.tokenizer, tokens) != self.layout.space:
+            raise AvbenchError(f"{self.info.name} gives tokens of another shape than those that the generator learned")
+        return {modality: self.layout.space.to_ids(tokens.codes)[modality].cpu()}
+
+    def _prompt(self, clips: ClipBatch, condition: dict[str, Tensor]) -> Tensor:
+        return self.layout.prompt(self.task, condition or self.layout.class_ids(clips.labels))
+
+    def _parts(self, drawn_BN: Tensor) -> dict[str, Tensor]:
+        targets = TARGETS[self.task]
+        sizes = [self.layout.space.stream(modality).places for modality in targets]
+        return dict(zip(targets, drawn_BN.split(sizes, dim=1), strict=True))
+
+    def _path(self, clip_id: str, batch: ClipBatch, number: int) -> Path | None:
+        """A clip's file: named by its id and by what was given as its condition."""
+        if self.kept is None:
+            return None
+        given = self._given(batch, number)
+        digest = hashlib.sha256(clip_id.encode() + b"\0" + given).hexdigest()[:16]
+        return self.kept / f"{slug(clip_id)}-{digest}.avt"
+
+    def _given(self, batch: ClipBatch, number: int) -> bytes:
+        condition = CONDITION[self.task]
+        if condition is None:
+            return str(batch.labels[number]).encode()
+        clips = batch.video if condition == "video" else batch.audio
+        assert clips is not None
+        return hashlib.sha256(clips[number].cpu().contiguous().numpy().tobytes()).digest()
+
+    def _read(self, clip_id: str, batch: ClipBatch, number: int) -> bytes | None:
+        """A finished clip's tokens; None where there are none, or a file that is damaged."""
+        path = self._path(clip_id, batch, number)
+        try:
+            kept = path.read_bytes() if path is not None else None
+            if kept is not None:
+                self.layout.space.to_ids(payload.from_bytes([kept]).codes)
+            return kept
+        except (OSError, AvbenchError):
+            return None
+
+    def _write(self, clip_id: str, batch: ClipBatch, number: int, tokens: bytes) -> None:
+        path = self._path(clip_id, batch, number)
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path, "wb") as file:
+                file.write(tokens)
+        except OSError as error:
+            raise AvbenchError(f"{path} cannot be written ({error}); free some space and repeat the command") from error

@@ -1,0 +1,377 @@
+"""avbench.generate.tokens, .trainee, .checkpoint, .generate: from a folder of clips to generated clips, with a toy tokenizer."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from avbench import payload, registry
+from avbench.data import splits
+from avbench.errors import AvbenchError, UsageError
+from avbench.generate.checkpoint import MANIFEST, WEIGHTS, check_match, load_generator
+from avbench.generate.config import GeneratorConfig
+from avbench.generate.draw import Drawing
+from avbench.generate.generate import Generation
+from avbench.generate.tasks import TASKS
+from avbench.generate.tokens import blanked, load_tokens
+from avbench.generate.trainee import GeneratorTrainee, decay_groups, training_flops
+from avbench.generate.training import RECIPES, GeneratorTraining
+from avbench.tokenizer import TokenizerInfo
+from avbench.train import checkpoint
+from avbench.train.config import OptimConfig, StageConfig
+from avbench.train.flops import counted
+from avbench.train.log import read_log
+from avbench.train.loop import train
+from avbench.types import ClipBatch, Tokens
+
+CPU = torch.device("cpu")
+MODEL = GeneratorConfig(name="tiny", width=32, layers=1, heads=2, hidden=32)
+
+
+class Toy:
+    """Six video tokens (brightness of single frames) and four audio tokens (loudness), in one codebook or two."""
+
+    info = TokenizerInfo(name="toy", revision="1", modalities=frozenset({"video", "audio"}))
+    vocab: ClassVar[int] = 8
+
+    def __init__(self, *, unified: bool = True, mixes: bool = False) -> None:
+        self.unified, self.mixes = unified, mixes
+        if unified:
+            self.stream_lengths = {"video": 6, "audio": 4}
+        self.seen: list[ClipBatch] = []
+
+    def encode(self, batch: ClipBatch) -> Tokens:
+        self.seen.append(batch)
+        assert batch.video is not None
+        assert batch.audio is not None
+        loud = batch.audio.abs().unflatten(2, (4, -1)).mean((1, 3))
+        bright = batch.video[:, :6].mean((2, 3, 4)) + (loud.mean() if self.mixes else 0)
+        video, audio = (self._codes(values) for values in (bright, loud))
+        codes = {"joint": torch.cat([video, audio], dim=2)} if self.unified else {"video": video, "audio": audio}
+        return Tokens(codes=codes, vocab_sizes=dict.fromkeys(codes, self.vocab), duration_s=4.096)
+
+    def decode(self, tokens: Tokens) -> ClipBatch:
+        codes = tokens.codes
+        if self.unified:
+            codes = dict(zip(("video", "audio"), codes["joint"].split([6, 4], dim=2), strict=True))
+        frames = (codes["video"][:, 0].float() / self.vocab)[:, :, None, None, None].expand(-1, -1, 3, 8, 8)
+        sound = (codes["audio"].float() / self.vocab).repeat_interleave(10, dim=2)
+        return ClipBatch(video=frames, audio=sound, fps=4.0, sample_rate=24_000)
+
+    def _codes(self, values: Tensor) -> Tensor:
+        return (values * 40 % self.vocab).long()[:, None]
+
+
+class Other(Toy):
+    """The same tokens under another revision."""
+
+    info = replace(Toy.info, revision="2")
+
+
+def toy_training(tasks: tuple = TASKS, clips: int = 48) -> GeneratorTraining:
+    optim = OptimConfig(adam=1e-2, weight_decay=0.05, ema_decay=0.5)
+    return GeneratorTraining(
+        name="tiny", model=MODEL, stages=(StageConfig(name="tokens", clips=clips, optim=optim),), batch_size=2, tokenizer="toy",
+        tasks=tasks, log_steps=6, save_minutes=0.0, eval_clips=1, compute_dtype="float32",
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test_cache: Path) -> Path:
+    """Prepared clips are the session's, tokens this test's own."""
+    root = tmp_path / "cache"
+    root.mkdir()
+    (test_cache / "prepared").mkdir(exist_ok=True)
+    (root / "prepared").symlink_to(test_cache / "prepared")
+    monkeypatch.setenv("AVBENCH_CACHE", str(root))
+    return root
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    made = Toy()
+    monkeypatch.setattr(registry, "load_tokenizer", lambda name, **options: made)
+    return made
+
+
+@pytest.fixture
+def split(clip_folder: Path) -> splits.Split:
+    return splits.load(f"folder:{clip_folder}", progress=False)
+
+
+def clips_of(split: splits.Split) -> ClipBatch:
+    batch = next(iter(splits.batches(split, 8)))
+    assert batch.clips is not None
+    return batch.clips
+
+
+def test_a_split_is_encoded_once_and_a_killed_encoding_goes_on(split: splits.Split, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avbench.generate.tokens.PART", 2)
+    monkeypatch.setattr("avbench.generate.tokens.BATCH", 2)
+    toy = Toy()
+    table = load_tokens(toy, split, CPU, progress=False)
+    assert table.clip_ids == tuple(clip.id for clip in split.clips)
+    assert set(table.labels) == {"circle", "square"}
+    assert table.independent
+    expected = table.space.to_ids(toy.encode(clips_of(split)).codes)
+    assert all(torch.equal(table.ids[name].long(), expected[name]) for name in expected)
+    parts = sorted((cache / "tokens").rglob("*.safetensors"))
+    assert len(parts) == 3
+    toy.seen.clear()
+    load_tokens(toy, split, CPU, progress=False)
+    assert not toy.seen
+    parts[1].write_bytes(parts[1].read_bytes()[:-3])  # cut off
+    again = load_tokens(toy, split, CPU, progress=False)
+    assert [len(batch) for batch in toy.seen] == [2, 1, 1]  # one part, and its first clip with either modality blank
+    assert all(torch.equal(again.ids[name], table.ids[name]) for name in table.ids)
+
+
+def test_another_revision_has_tokens_of_its_own(split: splits.Split, cache: Path) -> None:
+    load_tokens(Toy(), split, CPU, progress=False)
+    load_tokens(Other(), split, CPU, progress=False)
+    assert len(list((cache / "tokens").iterdir())) == 2
+
+
+def test_a_tokenizer_whose_video_tokens_hear_the_sound_cannot_be_conditioned_on(
+    split: splits.Split, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not load_tokens(Toy(mixes=True), split, CPU, progress=False).independent
+    monkeypatch.setattr(registry, "load_tokenizer", lambda name, **options: Toy(mixes=True))
+    with pytest.raises(UsageError, match="would tell what is to be generated"):
+        GeneratorTrainee(toy_training()).load_data(f"folder:{clip_folder}", None)
+    GeneratorTrainee(toy_training(("av",))).load_data(f"folder:{clip_folder}", None)
+
+
+def test_a_clip_that_cannot_be_encoded_is_named(split: splits.Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(batch: ClipBatch) -> Tokens:
+        raise RuntimeError("boom")
+
+    toy = Toy()
+    monkeypatch.setattr(toy, "encode", fail)
+    with pytest.raises(AvbenchError, match=r"toy cannot encode .*\.mp4.*boom"):
+        load_tokens(toy, split, CPU, progress=False)
+
+
+@pytest.mark.slow
+def test_a_trained_generator_beats_chance_and_generates_from_the_condition_alone(tmp_path: Path, clip_folder: Path, toy: Toy) -> None:
+    out = tmp_path / "run"
+    result = train(toy_training(clips=600), split=f"folder:{clip_folder}", out=out, device="cpu")
+    assert result.finished
+    lines = read_log(out)
+    last = [line for line in lines if line["kind"] == "train"][-1]["losses"]
+    assert set(last) == {"total", "a2v/video", "v2a/audio", "av/video", "av/audio"}
+    held_out = [line["held_out"] for line in lines if line["kind"] == "eval"]
+    assert held_out[0]["a2v_bits"] == pytest.approx(6 * 3)  # untrained: log2(8) a token
+    assert held_out[0]["av_bits"] == pytest.approx(30)
+    assert held_out[0]["v2a_perplexity"] == pytest.approx(8)
+    assert min(held_out[-1].values()) > 0
+    assert max(last.values()) < 1.0  # chance: log(8) = 2.08
+    assert checkpoint.STATE in {path.name for path in out.iterdir()}
+
+    trained = load_generator(out)
+    assert (trained.tokenizer, trained.tokenizer_revision, trained.layout.classes) == ("toy", "1", ("circle", "square"))
+    clips = clips_of(splits.load(f"folder:{clip_folder}", progress=False))
+    for task, modality in (("a2v", "video"), ("v2a", "audio")):
+        generation = Generation(toy, trained, task, how=Drawing(guidance=1.25))
+        toy.seen.clear()
+        made = generation.encode(clips)
+        assert all(float(getattr(batch, modality).abs().max()) == 0 for batch in toy.seen)
+        assert all(label is None for batch in toy.seen for label in batch.labels)
+        changed = replace(clips, **{modality: torch.rand_like(getattr(clips, modality))}, labels=("other",) * len(clips))
+        assert torch.equal(generation.encode(changed).codes["joint"], made.codes["joint"])
+        decoded = generation.decode(made)
+        assert (decoded.video is not None, decoded.audio is not None) == (task == "a2v", task == "v2a")
+        paired = generation.paired(clips, decoded)
+        assert paired.video is (decoded.video if task == "a2v" else clips.video)
+        assert paired.audio is (decoded.audio if task == "v2a" else clips.audio)
+    generation = Generation(toy, trained, "av", how=Drawing())
+    toy.seen.clear()
+    assert generation.encode(clips).codes["joint"].shape == (5, 1, 10)
+    assert not toy.seen
+
+
+@pytest.mark.slow
+def test_a_paused_training_goes_on_to_the_same_weights(tmp_path: Path, clip_folder: Path, toy: Toy) -> None:
+    source = f"folder:{clip_folder}"
+    train(toy_training(), split=source, out=tmp_path / "whole", device="cpu")
+    paused = train(toy_training(), split=source, out=tmp_path / "parts", device="cpu", max_minutes=1e-6)
+    assert not paused.finished
+    assert train(toy_training(), split=source, out=tmp_path / "parts", device="cpu").finished
+    curves = [[(x["step"], x["losses"]) for x in read_log(tmp_path / name) if x["kind"] == "train"] for name in ("whole", "parts")]
+    assert curves[0] == curves[1]
+    assert load_generator(tmp_path / "whole").revision == load_generator(tmp_path / "parts").revision
+    other = toy_training(("a2v",))
+    with pytest.raises(AvbenchError, match="holds a run of"):
+        train(other, split=source, out=tmp_path / "parts", device="cpu")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clip_folder: Path, toy: Toy) -> Path:
+    """A generator of random weights."""
+    trainee = GeneratorTrainee(toy_training())
+    trainee.load_data(f"folder:{clip_folder}", None)
+    models = trainee.build_models()
+    torch.nn.init.normal_(models["generator"].head.weight)  # type: ignore[union-attr, arg-type]
+    trainee.export(tmp_path / "generator", models, {"split": "clips"})
+    return tmp_path / "generator"
+
+
+def test_a_generator_is_read_back_as_it_was_written(folder: Path) -> None:
+    trained = load_generator(folder)
+    assert trained.layout.tasks == TASKS
+    assert trained.provenance == {"split": "clips"}
+    assert trained.model.config == MODEL
+    assert not trained.model.training
+
+
+def test_a_seed_gives_the_same_clips_whatever_the_batch_size_and_the_order(folder: Path, toy: Toy, split: splits.Split) -> None:
+    clips, trained = clips_of(split), load_generator(folder)
+    generation = Generation(toy, trained, "v2a", how=Drawing(guidance=1.5))
+    together = generation.encode(clips).codes["joint"]
+    alone = torch.cat([generation.encode(clips.select([number])).codes["joint"] for number in range(5)])
+    backwards = generation.encode(clips.select([4, 3, 2, 1, 0])).codes["joint"].flip(0)
+    assert torch.equal(together, alone)
+    assert torch.equal(together, backwards)
+    other = Generation(toy, trained, "v2a", how=Drawing(guidance=1.5), seed=1)
+    assert not torch.equal(other.encode(clips).codes["joint"], together)
+    assert other.info.revision != generation.info.revision
+
+
+def test_finished_clips_are_kept_and_a_damaged_one_is_made_again(folder: Path, toy: Toy, split: splits.Split, tmp_path: Path) -> None:
+    clips, trained = clips_of(split), load_generator(folder)
+    first = Generation(toy, trained, "a2v", how=Drawing(), kept=tmp_path / "kept")
+    made = first.encode(clips.select([0, 1, 2]))
+    files = sorted((tmp_path / "kept").rglob("*.avt"))
+    assert len(files) == 3
+    files[0].write_bytes(b"AVT1")
+    toy.seen.clear()
+    again = Generation(toy, trained, "a2v", how=Drawing(), kept=tmp_path / "kept").encode(clips)
+    assert [len(batch) for batch in toy.seen] == [3]  # the damaged one and the two that are new
+    assert torch.equal(again.codes["joint"][:3], made.codes["joint"])
+    assert len(payload.from_bytes([files[0].read_bytes()])) == 1
+    other_sound = replace(clips, audio=clips.audio.flip(0) * 0.5)  # type: ignore[union-attr]
+    toy.seen.clear()
+    first.encode(other_sound)
+    assert [len(batch) for batch in toy.seen] == [5]
+
+
+def test_what_does_not_go_together_is_a_usage_error_before_any_compute(folder: Path, toy: Toy) -> None:
+    trained = load_generator(folder)
+    with pytest.raises(UsageError, match="revision 1, here it is 2"):
+        check_match(trained, Other(), "a2v")
+    renamed, video_only = Toy(), Toy()
+    renamed.info = replace(Toy.info, name="larp")
+    with pytest.raises(UsageError, match="tokens of toy, not of larp"):
+        check_match(trained, renamed, "a2v")
+    video_only.info = replace(Toy.info, modalities=frozenset({"video"}))
+    with pytest.raises(UsageError, match="has no audio"):
+        Generation(video_only, trained, "v2a", how=Drawing())
+    narrow = replace(trained, layout=replace(trained.layout, tasks=("av",)))
+    with pytest.raises(UsageError, match="learned av, not v2a"):
+        check_match(narrow, toy, "v2a")
+    generation = Generation(toy, trained, "av", how=Drawing())
+    with pytest.raises(UsageError, match='did you mean "circle"'):
+        generation.check(["square", "circel"])
+    with pytest.raises(UsageError, match="without a label"):
+        generation.check([None])
+    Generation(toy, trained, "a2v", how=Drawing()).check([None])
+    assert not toy.seen[3:]  # only what the fixture encoded
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("kind", "something"), ("config", {"width": -1}), ("config", {}), ("layout", {}), ("tokenizer", {"name": 3}), ("weights", {}),
+        ("provenance", None),
+    ],
+)  # fmt: skip
+def test_a_damaged_generator_is_refused(folder: Path, part: str, value: object) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | {part: value}))
+    with pytest.raises(AvbenchError, match="manifest"):
+        load_generator(folder)
+
+
+def test_missing_and_changed_weights_are_refused(folder: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(folder, copied)
+    (copied / WEIGHTS).write_bytes((copied / WEIGHTS).read_bytes() + b"x")
+    with pytest.raises(AvbenchError, match="sha256"):
+        load_generator(copied)
+    (copied / WEIGHTS).unlink()
+    with pytest.raises(AvbenchError, match="missing"):
+        load_generator(copied)
+    with pytest.raises(AvbenchError, match="holds no trained generator"):
+        load_generator(tmp_path)
+
+
+def test_two_streams_are_generated_as_well(split: splits.Split, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dual = Toy(unified=False)
+    monkeypatch.setattr(registry, "load_tokenizer", lambda name, **options: dual)
+    trainee = GeneratorTrainee(toy_training())
+    trainee.load_data(f"folder:{clip_folder}", None)
+    assert trainee.layout.space.num_codes == 16
+    trainee.export(tmp_path, trainee.build_models(), {})
+    made = Generation(dual, load_generator(tmp_path), "v2a", how=Drawing()).encode(clips_of(split))
+    assert {name: tuple(codes.shape) for name, codes in made.codes.items()} == {"video": (5, 1, 6), "audio": (5, 1, 4)}
+    assert torch.equal(made.codes["video"], dual.encode(clips_of(split)).codes["video"])
+
+
+def test_a_blanked_clip_holds_one_modality() -> None:
+    clips = ClipBatch(video=torch.ones(1, 2, 3, 4, 4), audio=torch.ones(1, 1, 9), fps=1.0, sample_rate=9)
+    assert float(blanked(clips, "video").audio.abs().max()) == 0  # type: ignore[union-attr]
+    assert float(blanked(clips, "audio").video.abs().max()) == 0  # type: ignore[union-attr]
+    assert blanked(clips, "video").video is clips.video
+
+
+def test_an_unlabelled_split_can_be_conditioned_on_but_not_by_class(clip_folder: Path, tmp_path: Path, toy: Toy) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted(clip_folder.rglob("*.mp4"))):
+        shutil.copy(path, flat / f"{number}.mp4")
+    if splits.load(f"folder:{flat}", progress=False).clips[0].label is not None:
+        pytest.fail("a flat folder has labels: this test needs a split without")
+    with pytest.raises(UsageError, match="without a label"):
+        GeneratorTrainee(toy_training()).load_data(f"folder:{flat}", None)
+    assert not toy.seen
+    GeneratorTrainee(toy_training(("a2v", "v2a"))).load_data(f"folder:{flat}", None)
+
+
+def test_weight_decay_is_for_linear_layers_alone(folder: Path) -> None:
+    model = load_generator(folder).model
+    decayed, others = decay_groups(model, OptimConfig(weight_decay=0.05))
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
+    assert len(decayed["params"]) == 4 * MODEL.layers + 1
+    assert {tuple(p.shape) for p in others["params"]} == {(32,), tuple(model.embed.weight.shape), tuple(model.slots.shape)}  # type: ignore[union-attr]
+
+
+def test_the_stated_work_is_that_of_the_matrix_products(folder: Path) -> None:
+    trained = load_generator(folder)
+    trained.model.requires_grad_(True)
+    plan = trained.layout.plan("a2v")
+    with sdpa_kernel(SDPBackend.MATH):  # attention as products that are counted, of what is masked as well
+        hidden = counted(lambda: trained.model(torch.zeros(1, plan.length - 1, dtype=torch.int64), torch.tensor(plan.slots[:-1])))
+    head = 6 * 6 * MODEL.width * 8
+    assert training_flops(toy_training(), plan) == pytest.approx(hidden + head, rel=0.05)
+
+
+def test_recipes_name_their_tokenizer_and_tasks() -> None:
+    for name, recipe in RECIPES.items():
+        made = recipe()
+        assert isinstance(made, GeneratorTraining)
+        assert made.name == name
+        assert (recipe.__doc__ or "").strip()
+    mini = RECIPES["ar-mini"]()
+    assert isinstance(mini, GeneratorTraining)
+    assert mini.of("larp+wavtokenizer", None, TASKS).name == "ar-mini-larp+wavtokenizer"
+    assert mini.of("avtok", None, ("a2v",)).name == "ar-mini-avtok-a2v"
+    assert mini.of("avtok", "somewhere", TASKS).digest == mini.of("avtok", None, TASKS).digest
+    assert mini.of("avtok", None, ("a2v",)).digest != mini.of("avtok", None, TASKS).digest
+    with pytest.raises(UsageError, match="unknown task"):
+        mini.of("avtok", None, ("t2v",))
