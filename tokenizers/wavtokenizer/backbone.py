@@ -60,12 +60,12 @@ class Attention(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.norm = _group_norm(config)
-        self.q, self.k, self.v, self.proj_out = (nn.Conv1d(config.width, config.width, 1) for _ in range(4))
+        self.q, self.k, self.v, self.proj_out = (nn.Linear(config.width, config.width) for _ in range(4))
 
     def forward(self, x_BCL: Tensor) -> Tensor:
-        normed = self.norm(x_BCL)
-        q, k, v = (project(normed).transpose(1, 2) for project in (self.q, self.k, self.v))
-        return x_BCL + self.proj_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2))
+        normed_BLC = self.norm(x_BCL).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(self.q(normed_BLC), self.k(normed_BLC), self.v(normed_BLC))
+        return x_BCL + self.proj_out(mixed).transpose(1, 2)
 
 
 class ConditionalNorm(nn.Module):

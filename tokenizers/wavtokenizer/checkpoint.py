@@ -1,6 +1,6 @@
 """Where a WavTokenizer comes from: a published `.ckpt`, or a folder of ours (tokenizers/checkpoint_folder.py)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from avbench import weights
 from avbench.errors import AvbenchError
 from avbench.tokenizers.checkpoint_folder import load_folder, save_folder
 from avbench.tokenizers.wavtokenizer.config import WavTokenizerConfig, wavtokenizer_40, wavtokenizer_75
+from avbench.tokenizers.wavtokenizer.inference import optimise
 from avbench.tokenizers.wavtokenizer.model import WavTokenizerModel
-from avbench.tokenizers.wavtokenizer.official import read_official
+from avbench.tokenizers.wavtokenizer.official import official_name, read_official
 from avbench.weights_load import sha256_of
 
 MODEL = "wavtokenizer"  # the kind in a folder's manifest
@@ -23,9 +24,10 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A model in eval mode with its weight norms folded; `revision`: digits of the sha256 of what it was read from."""
+    """A model for inference only (inference.py), its learned numbers, and digits of the sha256 of what it was read from."""
 
     model: WavTokenizerModel
+    num_parameters: int
     revision: str
     trained_on: str
 
@@ -37,12 +39,12 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     """
     if path.is_dir():
         folder = load_folder(path, model=MODEL)
-        model = _filled(WavTokenizerConfig.from_dict(folder.config), folder.state, path)
-        return Checkpoint(model=_ready(model, device), revision=folder.revision, trained_on=folder.trained_on)
+        model = _filled(WavTokenizerConfig.from_dict(folder.config), folder.state, path, lambda name: name)
+        return _checkpoint(model, device, folder.revision, folder.trained_on)
     state = read_official(path)
-    model = _filled(_official_config(state, path), state, path)
+    model = _filled(_official_config(state, path), state, path, official_name)
     sha256 = sha256_of(path)
-    return Checkpoint(model=_ready(model, device), revision=sha256[:16], trained_on=_official_training(sha256))
+    return _checkpoint(model, device, sha256[:16], _official_training(sha256))
 
 
 def pulled(variant: str) -> Path:
@@ -55,26 +57,30 @@ def save_checkpoint(folder: Path, model: WavTokenizerModel, provenance: dict[str
     save_folder(folder, model=MODEL, config=model.config.to_dict(), state=model.state_dict(), provenance=provenance)
 
 
-def _filled(config: WavTokenizerConfig, state: Mapping[str, Tensor], where: Path) -> WavTokenizerModel:
-    with torch.device("meta"):
-        model = WavTokenizerModel(config)
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    misshaped = [
-        f"{name} {tuple(state[name].shape)}, not {tuple(expected[name])}"
-        for name in expected.keys() & state.keys()
-        if state[name].shape != expected[name]
-    ]
-    for what, names in (("lacks", expected.keys() - state), ("has unknown", state.keys() - expected), ("has mis-shaped", misshaped)):
+def _filled(config: WavTokenizerConfig, state: Mapping[str, Tensor], where: Path, name_in_state: Callable[[str], str]) -> WavTokenizerModel:
+    """The model with exactly the tensors of `state`; first built without memory, so that a config which promises too much costs nothing."""
+    try:
+        with torch.device("meta"):
+            model = WavTokenizerModel(config)
+    except Exception as error:  # a config out of a foreign manifest can fail a constructor in any way
+        raise AvbenchError(f"{where}: its config makes no model: {error}") from error
+    expected = {name_in_state(name): tensor.shape for name, tensor in model.state_dict().items()}
+    misshaped = {name: f"{tuple(state[name].shape)}, not {tuple(shape)}" for name, shape in expected.items() if name in state}
+    misshaped = {name: text for name, text in misshaped.items() if state[name].shape != expected[name]}
+    problems = {"lacks": expected.keys() - state, "has unknown": state.keys() - expected, "has mis-shaped": misshaped}
+    for what, names in problems.items():
         if names:
-            raise AvbenchError(f"checkpoint {where} {what} {len(names)} of {len(expected)} tensors: {', '.join(sorted(names)[:3])}")
-    model.load_state_dict({name: state[name].to(torch.float32) for name in expected}, assign=True)
+            shown = ", ".join(f"{name} {misshaped.get(name, '')}".strip() for name in sorted(names)[:3])
+            raise AvbenchError(f"checkpoint {where} {what} {len(names)} of {len(expected)} tensors: {shown}")
+    model.load_state_dict({name: state[name_in_state(name)].float() for name in model.state_dict()}, assign=True)
     return model
 
 
-def _ready(model: WavTokenizerModel, device: torch.device | str) -> WavTokenizerModel:
+def _checkpoint(model: WavTokenizerModel, device: torch.device | str, revision: str, trained_on: str) -> Checkpoint:
+    num_parameters = model.num_parameters()
     model = model.eval().requires_grad_(False).to(device)
-    model.optimise()
-    return model
+    optimise(model)
+    return Checkpoint(model=model, num_parameters=num_parameters, revision=revision, trained_on=trained_on)
 
 
 def _official_config(state: Mapping[str, Tensor], file: Path) -> WavTokenizerConfig:

@@ -8,7 +8,7 @@ from avbench.tokenizers.wavtokenizer.backbone import Backbone
 from avbench.tokenizers.wavtokenizer.config import WavTokenizerConfig
 from avbench.tokenizers.wavtokenizer.head import SpectrumHead
 from avbench.tokenizers.wavtokenizer.quantizer import Codebook, ResidualQuantizer
-from avbench.tokenizers.wavtokenizer.seanet import Conv, Encoder
+from avbench.tokenizers.wavtokenizer.seanet import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +44,6 @@ class WavTokenizerModel(nn.Module):
     def detokenize(self, codes_B1L: Tensor) -> Tensor:
         """int64 (B, 1, L) -> (B, L * hop), not clamped."""
         return self.head(self.backbone(self.quantizer.decode(codes_B1L)))
-
-    def optimise(self) -> None:
-        """Compute every weight norm once, for inference; training goes on from an unfolded model. The state dict stays as it is."""
-        for module in self.modules():
-            if isinstance(module, Conv):
-                module.folded = module.weight().detach()
 
     def num_parameters(self) -> int:
         """Learned numbers: the weights, and the codebook, which is a buffer."""

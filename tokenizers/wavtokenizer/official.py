@@ -1,4 +1,4 @@
-"""The published `.ckpt` files: what of a Lightning checkpoint we take, and the names its tensors have here."""
+"""The published `.ckpt` files: what of a Lightning checkpoint we take, and the names that our tensors have there."""
 
 import re
 from pathlib import Path
@@ -13,16 +13,11 @@ from avbench.weights import load_torch
 KEPT = ("feature_extractor.", "backbone.", "head.")
 # The rest of the training module: discriminators, the loss's own spectrogram, and the EnCodec decoder that WavTokenizer never runs.
 DROPPED = ("multiperioddisc.", "multiresddisc.", "dac.", "dacdiscriminator.", "melspec_loss.", "feature_extractor.encodec.decoder.")
-RENAMES = (
-    (r"^feature_extractor\.encodec\.encoder\.", "encoder."),
-    (r"\.conv\.conv\.", "."),
-    (r"^feature_extractor\.encodec\.quantizer\.vq\.layers\.(\d+)\._codebook\.", r"quantizer.layers.\1."),
-    (r"^head\.istft\.", "head."),
-)
+POINTWISE = re.compile(r"\.pos_net\.\d+\.(q|k|v|proj_out)\.weight$")  # convolutions of one tap there, linear layers here
 # Classes that Lightning's bookkeeping (never the weights) may hold. They are read as `_Inert`: nothing of theirs is imported or run.
 BOOKKEEPING = re.compile(
     r"(pytorch_lightning|lightning|lightning_fabric|lightning_lite|lightning_utilities|jsonargparse|omegaconf|torchmetrics|decoder|encoder)\."
-    r"|argparse\.Namespace$|pathlib\.\w+$|collections\.\w+$|numpy\.|builtins\.(set|frozenset|slice|complex)$"
+    r"|argparse\.Namespace$|pathlib\.\w+$|collections\.\w+$|numpy\.|builtins\.(int|set|frozenset|slice|complex)$"
 )
 
 
@@ -47,15 +42,15 @@ class _InertDict:
 
 
 def read_official(file: Path) -> dict[str, Tensor]:
-    """The model's tensors in a published checkpoint, under our names.
+    """The model's tensors in a published checkpoint, under their own names.
 
-    Raises AvbenchError for a file that is damaged, asks for code, or holds tensors of another model; keys it lacks are not yet looked for.
+    Raises AvbenchError for a file that is damaged, asks for code, or holds parts that no WavTokenizer has.
     """
     content = load_torch(file, safe_globals=_stand_ins(file))
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise AvbenchError(f'{file} is not a WavTokenizer checkpoint as published: it has no "state_dict"')
-    ours = {}
+    kept = {}
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise AvbenchError(f"{file} holds {str(name)[:80]!r} of type {type(tensor).__name__} where a state dict has tensors")
@@ -63,15 +58,18 @@ def read_official(file: Path) -> dict[str, Tensor]:
             continue
         if not name.startswith(KEPT):
             raise AvbenchError(f"{file} has the unknown tensor {name[:80]}; a WavTokenizer's begin with {', '.join(KEPT)}")
-        ours[our_name(name)] = tensor
-    return ours
+        kept[name] = tensor[..., 0] if POINTWISE.search(name) and tensor.shape[2:] == (1,) else tensor
+    return kept
 
 
-def our_name(name: str) -> str:
-    """The name here of a tensor of the official state dict."""
-    for pattern, replacement in RENAMES:
-        name = re.sub(pattern, replacement, name)
-    return name
+def official_name(name: str) -> str:
+    """The name in a published state dict of the tensor that is called `name` in `WavTokenizerModel`."""
+    module, _, tensor = name.rpartition(".")
+    if module.startswith("encoder."):
+        return f"feature_extractor.encodec.{module}{'' if module.endswith('.lstm') else '.conv.conv'}.{tensor}"
+    if module.startswith("quantizer."):
+        return f"feature_extractor.encodec.{module.replace('.layers.', '.vq.layers.')}._codebook.{tensor}"
+    return "head.istft.window" if name == "head.window" else name
 
 
 def _stand_ins(file: Path) -> list[Any]:

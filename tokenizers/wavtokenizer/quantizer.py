@@ -123,14 +123,21 @@ class Codebook(nn.Module):
         self.cluster_size: Tensor
         self.embed: Tensor
         self.embed_avg: Tensor
+        self.packed: nn.Module | None = None  # the search as one layer, for inference only (inference.py)
         self._started = False  # spares the device a question at every step
         self.register_load_state_dict_post_hook(_ask_again)
 
     @torch.no_grad()
     def nearest(self, points_NC: Tensor) -> Tensor:
         """(N, C) -> int64 (N,): argmax of z.e - |e|^2 / 2, which is the argmin of the distance."""
-        half_norms = 0.5 * self.embed.square().sum(1)
-        return torch.cat([torch.addmm(-half_norms, part, self.embed.t()).argmax(1) for part in points_NC.float().split(ROWS)])
+        return torch.cat([self._scores(part).argmax(1) for part in points_NC.float().split(ROWS)])
+
+    def half_norms(self) -> Tensor:
+        """(V,): |e|^2 / 2."""
+        return 0.5 * self.embed.square().sum(1)
+
+    def _scores(self, points_NC: Tensor) -> Tensor:
+        return torch.addmm(-self.half_norms(), points_NC, self.embed.t()) if self.packed is None else self.packed(points_NC)
 
     def entries(self, codes: Tensor) -> Tensor:
         """int64 (...) -> (..., C): a copy of the chosen entries."""

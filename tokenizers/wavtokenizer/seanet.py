@@ -1,10 +1,9 @@
 """SEANet's encoder, not causal (Tagliasacchi et al. 2020, arXiv 2009.02095; Défossez et al. 2022, arXiv 2210.13438, section 3.1).
 
 B clips, C channels, N samples, L frames. Every convolution has weight normalisation, weight = g v / |v|, computed at each step of
-training and once for inference.
+training and once for inference. Activations lie as (B, L, C): convolutions of few channels over many frames take half the time of
+(B, C, L) on a CPU (benchmarks/wavtokenizer_speed.py).
 """
-
-import math
 
 import torch
 from torch import Tensor, nn
@@ -21,21 +20,24 @@ class Encoder(nn.Module):
         width = config.filters
         layers: list[nn.Module] = [Conv(1, width, config.kernel)]
         for stride in config.strides:
-            layers += [ResidualBlock(width, config), nn.ELU(), Conv(width, 2 * width, 2 * stride, stride)]
+            layers += [ResidualBlock(width, config), _counted_elu(), Conv(width, 2 * width, 2 * stride, stride, elu=True)]
             width *= 2
-        layers += [ResidualLstm(width, config.lstm_layers), nn.ELU(), Conv(width, dim, config.last_kernel)]
+        layers += [ResidualLstm(width, config.lstm_layers), _counted_elu(), Conv(width, dim, config.last_kernel, elu=True)]
         self.model = nn.Sequential(*layers)
 
     def forward(self, audio_B1N: Tensor) -> Tensor:
-        return self.model(audio_B1N)
+        return self.model(audio_B1N.transpose(1, 2)).transpose(1, 2)
 
 
 class Conv(nn.Module):
-    """A weight-normalised convolution whose output has ceil(length / stride) frames: reflected at both ends, more at the left where odd."""
+    """(B, L, C) -> (B, ceil(L / stride), C'): optionally ELU, then a weight-normalised convolution.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+    The input is reflected at both ends, one more at the left where the sum is odd.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, elu: bool = False) -> None:
         super().__init__()
-        self.kernel, self.stride = kernel, stride
+        self.kernel, self.stride, self.elu = kernel, stride, elu
         plain = nn.Conv1d(inputs, outputs, kernel)
         assert plain.bias is not None
         self.weight_g = nn.Parameter(plain.weight.detach().flatten(1).norm(dim=1).view(-1, 1, 1))
@@ -43,23 +45,41 @@ class Conv(nn.Module):
         self.bias = nn.Parameter(plain.bias.detach())
         self.register_buffer("folded", None, persistent=False)
         self.folded: Tensor | None
+        self.is_product = kernel == 1 or inputs == 1  # which a matrix product computes faster than a convolution
+        self.packed: nn.Module | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight() if self.folded is None else self.folded
-        return F.conv1d(self._pad(x), weight, self.bias, self.stride)
+    def forward(self, x_BLC: Tensor) -> Tensor:
+        x = self._extended(x_BLC)
+        if self.is_product:
+            windows = x.unfold(1, self.kernel, self.stride).flatten(2) if self.kernel > 1 else x
+            return F.linear(windows, self._kernels().flatten(1), self.bias) if self.packed is None else self.packed(windows)
+        weight = self._kernels()
+        return F.conv2d(x.transpose(1, 2)[:, :, None], weight, self.bias, (1, self.stride))[:, :, 0].transpose(1, 2)
 
     def weight(self) -> Tensor:
-        """g v / |v|: the norm over all but the output channels."""
+        """(C', C, kernel): g v / |v|, the norm over all but the output channels."""
         return torch._weight_norm(self.weight_v, self.weight_g, 0)
 
-    def _pad(self, x: Tensor) -> Tensor:
-        total, length = self.kernel - self.stride, x.shape[-1]
-        if total == 0 and length % self.stride == 0:
-            return x
-        right = total // 2
-        left, right = total - right, right + math.ceil(length / self.stride) * self.stride - length
-        short = max(0, max(left, right) - length + 1)  # a reflection needs more samples than it makes: zeros, cut off again
-        return F.pad(F.pad(x, (0, short)) if short else x, (left, right), mode="reflect")[..., : length + left + right]
+    def fold(self) -> None:
+        """Compute the weight norm once, in the order of memory that inference wants."""
+        self.folded = self.weight().detach()[:, :, None].contiguous(memory_format=torch.channels_last)
+
+    def _kernels(self) -> Tensor:
+        """(C', C, 1, kernel)."""
+        return self.weight()[:, :, None] if self.folded is None else self.folded
+
+    def _extended(self, x_BLC: Tensor) -> Tensor:
+        """ELU where it belongs here, and the reflected ends."""
+        total, length = self.kernel - self.stride, x_BLC.shape[1]
+        right = total // 2 + -length % self.stride
+        left = total - total // 2
+        if left == right == 0:
+            return (
+                F.elu_(x_BLC) if self.elu else x_BLC
+            )  # in place: such a convolution's input is the one before's output, and nobody else's
+        short = max(0, max(left, right) - length + 1)  # a reflection needs more frames than it makes: zeros, cut off again
+        x = F.pad(x_BLC, (0, 0, 0, short)) if short else x_BLC
+        return reflected(x, left, right, self.elu)[:, : length + left + right]
 
 
 class ResidualBlock(nn.Module):
@@ -68,11 +88,14 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
         inside = width // config.compress
-        self.block = nn.Sequential(nn.ELU(), Conv(width, inside, config.residual_kernel), nn.ELU(), Conv(inside, width, 1))
+        narrow, wide = Conv(width, inside, config.residual_kernel, elu=True), Conv(inside, width, 1, elu=True)
+        self.block = nn.Sequential(_counted_elu(), narrow, _counted_elu(), wide)
         self.shortcut = Conv(width, width, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.shortcut(x) + self.block(x)
+    def forward(self, x_BLC: Tensor) -> Tensor:
+        out = self.shortcut(x_BLC)
+        out += self.block(x_BLC)
+        return out
 
 
 class ResidualLstm(nn.Module):
@@ -80,8 +103,27 @@ class ResidualLstm(nn.Module):
 
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(width, width, layers)
+        self.lstm = nn.LSTM(width, width, layers, batch_first=True)
 
-    def forward(self, x_BCL: Tensor) -> Tensor:
-        y_LBC, _ = self.lstm(x_BCL.permute(2, 0, 1))
-        return y_LBC.permute(1, 2, 0) + x_BCL
+    def forward(self, x_BLC: Tensor) -> Tensor:
+        y_BLC, _ = self.lstm(x_BLC)
+        return y_BLC + x_BLC
+
+
+def reflected(x_BLC: Tensor, left: int, right: int, elu: bool) -> Tensor:
+    """(B, left + L + right, C): x, or ELU of x, with its ends mirrored about the first and the last frame."""
+    length = x_BLC.shape[1]
+    if torch.is_grad_enabled() or not elu:
+        x = F.elu(x_BLC) if elu else x_BLC
+        return torch.cat([x[:, 1 : left + 1].flip(1), x, x[:, length - 1 - right : length - 1].flip(1)], dim=1)
+    # One pass instead of two: the copy for the ends would cost as much as the ELU.
+    out = x_BLC.new_empty(x_BLC.shape[0], left + length + right, x_BLC.shape[2])
+    torch.ops.aten.elu.out(x_BLC, out=out[:, left : left + length])
+    out[:, :left] = out[:, left + 1 : 2 * left + 1].flip(1)
+    out[:, left + length :] = out[:, left + length - 1 - right : left + length - 1].flip(1)
+    return out
+
+
+def _counted_elu() -> nn.Module:
+    """Nothing: the next convolution has the ELU. It keeps the published numbering of the layers."""
+    return nn.Identity()
