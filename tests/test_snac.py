@@ -53,6 +53,14 @@ def test_the_published_files_give_the_authors_codes_and_samples(folder: Path) ->
     assert float(recon.std()) == pytest.approx(GOLDEN["std"], abs=1e-5)
 
 
+def test_a_file_of_the_users_own_is_not_called_official(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avbench.tokenizers.snac.OFFICIAL_CONFIG", GOLDEN["config"])
+    info = _load(folder / "pytorch_model.bin").info
+    assert info.trained_on == "not stated"
+    assert _load(folder).info.trained_on == "official (hubertsiuzdak/snac_24khz)"
+    assert info.parameters == sum(torch.Size(shape).numel() for key, shape in GOLDEN["shapes"].items() if "original0" not in key)
+
+
 def test_a_clip_of_the_standard_protocol_has_48_steps_of_seven_codes(folder: Path) -> None:
     tokens = _load(folder).encode(_clip(98_304))
     assert tokens.codes["audio"].shape == (1, 1, 48 * 7)

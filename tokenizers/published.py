@@ -119,9 +119,10 @@ def fold_weight_norm(state: Mapping[str, Tensor], where: str) -> dict[str, Tenso
 
 def without_weight_norm(model: Model) -> Model:
     """The same model with plain weights: what `fold_weight_norm` gives tensors for, and faster."""
-    for module in list(model.modules()):
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight")
+    with torch.enable_grad():  # without it, PyTorch leaves weights behind that are no parameters
+        for module in list(model.modules()):
+            if parametrize.is_parametrized(module, "weight"):
+                parametrize.remove_parametrizations(module, "weight")
     return model
 
 

@@ -66,7 +66,7 @@ class Snac(WaveformCodec):
             modalities=frozenset({"audio"}),
             sample_rate=self.model.sampling_rate,
             parameters=sum(weight.numel() for weight in self.model.parameters()),
-            trained_on=OFFICIAL if options.checkpoint is None or config == OFFICIAL_CONFIG else "not stated",
+            trained_on=_trained_on(options.checkpoint, config),
         )
 
     def to_codes(self, samples: Tensor) -> Tensor:
@@ -111,3 +111,8 @@ def _files(checkpoint: Path | None) -> tuple[Path, dict[str, Any]]:
         raise AvbenchError(f"{checkpoint / CONFIG} is no SNAC config: unknown {', '.join(unknown[:3])}")
     check_sizes(config, DEPTHS, str(checkpoint / CONFIG))
     return weights_file(checkpoint), config
+
+
+def _trained_on(checkpoint: Path | None, config: dict[str, Any]) -> str:
+    official = checkpoint is None or (checkpoint.is_dir() and config == OFFICIAL_CONFIG)
+    return OFFICIAL if official else "not stated"
