@@ -1,11 +1,13 @@
 """What a run keeps of a clip to look at and listen to (`--save-samples K`), in the form that the gallery of `avbench report` plays.
 
-samples/<name>/reference.mp4, recon.mp4   the clip and its reconstruction (H.264 at CRF 16 and AAC: a look, not the measured pixels)
-samples/<name>/reference.png, recon.png   mel spectrograms, nothing but the picture: its width is the clip's duration
-samples/<name>/reference.jpg, recon.jpg   the middle frame, to show before anything plays
-samples/<name>.mp4                        both side by side, reference in the left ear: one file to send around
+samples/<name>/reference.mp4, recon.mp4     the picture (H.264 at CRF 16: a look, not the measured pixels), without sound
+samples/<name>/reference.flac, recon.flac   the sound, sample by sample as measured, 16 bits
+samples/<name>/reference.png, recon.png     its mel spectrogram, nothing but the picture: its width is the clip's duration
+samples/<name>/reference.jpg, recon.jpg     the middle frame, to show before anything plays
+samples/<name>.mp4                          both side by side, reference in the left ear: one file to send around
 
-Of what a tokenizer lacks there is no picture: no recon.png without audio, no recon.jpg without video; the movie is silent or black.
+What a tokenizer lacks is not there. Picture and sound are apart because browsers run a movie with sound by the sound device's
+clock, each movie by its own, and those without by one: eleven movies with sound start up to 120 ms apart (Chromium 150, busy machine).
 """
 
 import hashlib
@@ -37,7 +39,7 @@ def slug(name: str) -> str:
 def has_sample(samples: Path, clip_id: str) -> bool:
     """Whether the folder `samples` of a run holds all that write_sample makes of the clip."""
     name = sample_name(clip_id)
-    return (samples / f"{name}.mp4").is_file() and (samples / name / "recon.mp4").is_file()
+    return (samples / f"{name}.mp4").is_file() and (samples / name / "reference.flac").is_file()
 
 
 def write_sample(samples: Path, reference: ClipBatch, recon: ClipBatch) -> None:
@@ -54,24 +56,19 @@ def write_sample(samples: Path, reference: ClipBatch, recon: ClipBatch) -> None:
 
 
 def _write_side(path: Path, clip: ClipBatch, reference: ClipBatch, top: float) -> None:
-    """path.mp4, path.jpg and path.png of one clip.
-
-    Every movie has both tracks: browsers run one with sound by the clock of the sound device, one without by another, 60 ms off
-    at the start (Chromium 150).
-    """
+    """path.mp4 and .jpg of the picture, path.flac and .png of the sound, of a batch of one clip."""
+    import soundfile
     from PIL import Image
 
-    assert reference.video is not None
-    assert reference.audio is not None
-    video = torch.zeros_like(reference.video[0]) if clip.video is None else clip.video[0]
-    audio = None if clip.audio is None else clip.audio[0][:1]
-    sound = torch.zeros_like(reference.audio[0][:1]) if audio is None else audio
-    write_mp4(path.with_suffix(".mp4"), video, reference.fps, sound, reference.sample_rate)
     if clip.video is not None:
+        video = clip.video[0]
+        write_mp4(path.with_suffix(".mp4"), video, reference.fps, None, reference.sample_rate)
         middle = (video[len(video) // 2].clamp(0, 1).cpu() * 255).round().byte().permute(1, 2, 0).contiguous()
         Image.fromarray(middle.numpy()).save(path.with_suffix(".jpg"), quality=90)
-    if audio is not None:
-        write_spectrogram(path.with_suffix(".png"), audio, reference.sample_rate, top)
+    if clip.audio is not None:
+        sound = clip.audio[0][:1].float().cpu().clamp(-1, 1)
+        soundfile.write(path.with_suffix(".flac"), sound[0].numpy(), reference.sample_rate, subtype="PCM_16")
+        write_spectrogram(path.with_suffix(".png"), sound, reference.sample_rate, top)
 
 
 def _write_pair(path: Path, reference: ClipBatch, recon: ClipBatch) -> None:

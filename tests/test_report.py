@@ -139,8 +139,9 @@ def test_a_clips_metrics_media_and_failures_are_in_the_gallery(site: Path) -> No
     assert first["runs"][labels.index("both@5k")]["values"][psnr] == 20.0
     folder = site / data["folder"] / "0"
     assert (folder / "reference.mp4").stat().st_size > 1000
-    assert (folder / f"{labels.index('both@5k')}.png").is_file()
-    assert not (folder / f"{labels.index('sound')}.jpg").exists()  # it has no picture
+    assert (folder / f"{labels.index('both@5k')}.flac").is_file()
+    assert not (folder / f"{labels.index('sound')}.mp4").exists()  # it has no picture
+    assert first["runs"][labels.index("sound")]["picture"] is False
 
 
 def test_worst_and_best_are_by_each_metrics_own_direction_over_all_clips(site: Path) -> None:

@@ -21,7 +21,7 @@ from avbench.table import Group, Row
 EXTREMES = 5  # worst and best clips of a run by a metric
 MAX_CLIPS = 1_500  # a page of 10 runs and 10 metrics then has about 1 MB of numbers
 MAX_CLIP_NAME = 200
-KINDS = ("mp4", "jpg", "png")
+KINDS = ("mp4", "jpg", "flac", "png")
 REFERENCES = {
     "reconstruct": "reference",
     "a2v": "real clip; its sound was the condition",
@@ -129,8 +129,6 @@ def _run(rows: _Rows, group: Group) -> dict[str, Any]:
         "label": member.row.label,
         "kind": member.row.kind,
         "page": member.page,
-        "video": "video" in member.facts.modalities,
-        "audio": "audio" in member.facts.modalities,
         "command": member.facts.sample_command(group.num_clips or 8),
     }
 
@@ -153,7 +151,10 @@ def _cell(rows: _Rows, clip: str, columns: Sequence[Column]) -> dict[str, Any]:
         return {"state": "failed", "reason": clean(str(row.get("reason") or "no reason given"), MAX_TEXT)}
     numbers = [rows.value(clip, column.metric) for column in columns]
     short = [None if number is None else float(f"{number:.5g}") for number in numbers]
-    return {"state": "media" if rows.sampled(clip) else "numbers", "values": short}
+    if rows.samples is None or not rows.sampled(clip):
+        return {"state": "numbers", "values": short}
+    files = rows.samples / sample_name(clip)
+    return {"state": "media", "values": short, "picture": (files / "recon.mp4").is_file(), "sound": (files / "recon.flac").is_file()}
 
 
 def _media(shown: Sequence[str], read: Sequence[_Rows], folder: str) -> Iterator[tuple[Path, str]]:

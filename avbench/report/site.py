@@ -25,8 +25,8 @@ from avbench.table import Group, Row, build_all
 MARKER = ".avbench-report"  # in a folder that avbench made and may replace
 REPORTED_TRACKS = {"video only": "video", "audio only": "audio", "audio-video": "audio-video", "A2V": "audio-video", "V2A": "audio-video"}
 INTRO = {
-    "reconstruct": "The reference and what each tokenizer made of it, in step. What plays is H.264 and AAC of what was measured.",
-    "generate": "The real clip and what was generated from its condition, in step. What plays is H.264 and AAC of what was measured.",
+    "reconstruct": "The reference and what each tokenizer made of it, in step. The sound is what was measured, the picture H.264 of it.",
+    "generate": "The real clip and what came of its condition, in step. The sound is what was measured, the picture H.264 of it.",
 }
 
 
@@ -128,7 +128,7 @@ class _Writer:
             self._page("run", member.page, member.row.label, (), **values)
         if board.clips is not None:
             intro = INTRO["reconstruct" if board.group.task == "reconstruct" else "generate"]
-            self._page("gallery", board.gallery, _gallery_title(board.group), ("gallery",), gallery=board.clips, intro=intro)
+            self._page("gallery", board.gallery, _gallery_title(board.group), ("clock", "gallery"), gallery=board.clips, intro=intro)
             self._files(board.clips.media)
 
     def training(self, trainings: Sequence[Any]) -> None:

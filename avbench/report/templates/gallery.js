@@ -6,15 +6,9 @@
   const [clipBox, metricBox, find, playButton, scrub, time, loop, message, trackBox] = [
     "clip", "metric", "find", "play", "scrub", "time", "loop", "message", "tracks",
   ].map(element);
-  const FAR = 0.25; // seconds: beyond it a track is set anew, below it is sped up or slowed down until it is in step
-  const PATIENCE = 20000; // milliseconds to wait for a file
-
   let clip = 0;
   let tracks = [];
-  let playing = false;
-  let starting = 0; // number of the latest start, so that an overtaken one gives up
-  let soloed = "reference";
-  let position = 0;
+  let dragging = false;
   const seen = {}; // run and side -> how far the walk through its extremes is
 
   function make(tag, properties = {}, ...children) {
@@ -46,42 +40,35 @@
     return make("table", {}, body);
   }
 
-  function movie(name, title, picture) {
-    const file = `${data.folder}/${clip}/${name}`;
-    const video = make("video", { preload: "none", playsInline: true, muted: true, src: `${file}.mp4`, "aria-label": title });
-    if (picture) video.poster = `${file}.jpg`;
-    return video;
+  function movie(file, title) {
+    return make("video", { preload: "none", playsInline: true, muted: true, src: `${file}.mp4`, poster: `${file}.jpg`, "aria-label": title });
   }
 
-  function spectrogram(name, title) {
+  function spectrogram(file, title) {
     const cursor = make("div", { className: "cursor" });
-    const image = make("img", { loading: "lazy", src: `${data.folder}/${clip}/${name}.png`, alt: `mel spectrogram of ${title}` });
+    const image = make("img", { loading: "lazy", src: `${file}.png`, alt: `mel spectrogram of ${title}` });
     return [make("div", { className: "spectrogram" }, image, cursor), cursor];
   }
 
   function soloButton(key, title, sounds) {
     const button = make("button", { type: "button", disabled: !sounds, "aria-pressed": "false" }, sounds ? "♪ sound" : "no sound");
     button.setAttribute("aria-label", sounds ? `sound of ${title}` : `${title} has no sound`);
-    button.addEventListener("click", () => solo(soloed === key ? null : key));
+    button.addEventListener("click", () => solo(clock.soloed === key ? null : key));
     return button;
   }
 
   function addTrack(key, title, heading, { picture, sounds, media, note, extra }) {
     const card = make("article", { className: key === "reference" ? "track real" : "track" }, make("h2", {}, heading));
-    const track = { key, video: null, cursor: null, button: soloButton(key, title, media && sounds), sounds: media && sounds };
-    if (media) {
-      track.video = movie(key, title, picture);
-      card.append(track.video);
-      if (!picture) {
-        track.video.className = "dark";
-        card.append(make("small", {}, "sound only"));
-      }
-      if (sounds) {
-        const [box, cursor] = spectrogram(key, title);
-        card.append(box);
-        track.cursor = cursor;
-      }
-    } else card.append(make("div", { className: "gone" }, note));
+    const file = `${data.folder}/${clip}/${key}`;
+    const track = { key, title, video: null, audio: null, cursor: null, button: soloButton(key, title, media && sounds) };
+    if (media && picture) track.video = movie(file, title);
+    card.append(track.video ?? make("div", { className: "gone" }, media ? "sound only" : note));
+    if (media && sounds) {
+      const [box, cursor] = spectrogram(file, title);
+      track.audio = make("audio", { preload: "none", src: `${file}.flac` });
+      track.cursor = cursor;
+      card.append(box, track.audio);
+    }
     const bar = make("div", { className: "bar" }, track.button, ...extra.buttons);
     card.append(bar, ...extra.below);
     tracks.push(track);
@@ -110,8 +97,8 @@
       media: () => [""],
     };
     addTrack(String(number), run.label, heading, {
-      picture: run.video,
-      sounds: run.audio,
+      picture: cell.picture,
+      sounds: cell.sound,
       media: cell.state === "media",
       note: notes[cell.state]()[0],
       extra: {
@@ -122,8 +109,7 @@
   }
 
   function show(number, { keepHash = false } = {}) {
-    pause();
-    position = 0;
+    clock.set([]);
     clip = number;
     const item = data.clips[clip];
     trackBox.replaceChildren();
@@ -135,8 +121,8 @@
     data.runs.forEach((run, k) => runTrack(run, k, item.runs[k]));
     if (clipBox.querySelector(`option[value="${clip}"]`) === null) fillClips("");
     clipBox.value = String(clip);
-    solo(soloed);
-    draw();
+    clock.set(tracks);
+    solo(clock.soloed);
     say("");
     if (!keepHash) history.replaceState(null, "", `#clip=${clip}`);
   }
@@ -170,146 +156,46 @@
     message.textContent = text;
   }
 
-  // ---- one clock
+  // ---- what the clock tells
 
-  const movies = () => tracks.map((track) => track.video).filter((video) => video && !video.dataset.broken);
-  const duration = () => Math.min(...movies().map((video) => video.duration || Infinity));
+  const faces = { loading: "… Loading", playing: "❚❚ Pause", paused: "▶ Play", ended: "▶ Play" };
 
-  function leader() {
-    const own = tracks.find((track) => track.key === soloed)?.video;
-    return own && !own.dataset.broken ? own : movies()[0];
+  function changed(state) {
+    playButton.textContent = faces[state];
+    playButton.setAttribute("aria-pressed", String(state === "playing" || state === "loading"));
+    if (state === "ended" && loop.checked) clock.play();
   }
 
-  function until(video, ready, events) {
-    return new Promise((resolve) => {
-      const timer = setTimeout(done, PATIENCE);
-      function done() {
-        clearTimeout(timer);
-        for (const name of events) video.removeEventListener(name, check);
-        video.removeEventListener("error", fail);
-        resolve();
-      }
-      function check() {
-        if (ready()) done();
-      }
-      function fail() {
-        video.dataset.broken = "yes";
-        done();
-      }
-      for (const name of events) video.addEventListener(name, check);
-      video.addEventListener("error", fail);
-      if (video.error) fail();
-      else check();
-    });
+  function failed(medium) {
+    const track = tracks.find(({ video, audio }) => video === medium || audio === medium);
+    say(`${medium === track?.video ? "picture" : "sound"} of ${track?.title} cannot be played here`);
   }
 
-  async function ready() {
-    const waiting = movies().map((video) => {
-      if (video.preload !== "auto") {
-        video.preload = "auto";
-        video.load();
-      }
-      return until(video, () => video.readyState >= 3, ["canplay", "canplaythrough", "loadeddata"]);
-    });
-    await Promise.all(waiting);
-    const broken = tracks.filter((track) => track.video?.dataset.broken);
-    say(broken.length ? `cannot be played here: ${broken.map((track) => data.runs[track.key]?.label ?? track.key).join(", ")}` : message.textContent);
-  }
-
-  async function place(seconds) {
-    position = seconds;
-    const moved = movies().filter((video) => Math.abs(video.currentTime - seconds) > 0.004);
-    for (const video of moved) video.currentTime = seconds;
-    await Promise.all(moved.map((video) => until(video, () => !video.seeking, ["seeked"])));
-  }
-
-  async function play() {
-    if (!movies().length) return say("this clip has no media");
-    const mine = ++starting;
-    playButton.textContent = "… Loading";
-    await ready();
-    if (mine !== starting) return;
-    await place(position >= duration() - 0.05 ? 0 : position);
-    if (mine !== starting) return;
-    playing = true;
-    playButton.textContent = "❚❚ Pause";
-    playButton.setAttribute("aria-pressed", "true");
-    for (const video of movies()) video.playbackRate = 0; // all are started with their clocks held, then let go at once
-    await Promise.allSettled(movies().map((video) => video.play()));
-    if (mine !== starting) return;
-    for (const video of movies()) video.playbackRate = 1;
-    requestAnimationFrame(tick);
-  }
-
-  function pause() {
-    starting += 1;
-    playing = false;
-    for (const video of movies()) video.pause();
-    playButton.textContent = "▶ Play";
-    playButton.setAttribute("aria-pressed", "false");
-  }
-
-  function keepStep(now) {
-    for (const video of movies()) {
-      if (video === leader() || video.ended || video.seeking) continue;
-      const ahead = video.currentTime - now;
-      if (Math.abs(ahead) > FAR) video.currentTime = now;
-      const rate = Math.abs(ahead) < 0.008 ? 1 : Math.min(3, Math.max(0.25, 1 - 6 * ahead));
-      const steps = Math.round(rate * 20) / 20; // a change of rate costs: not at every frame
-      if (video.playbackRate !== steps) video.playbackRate = steps;
-    }
-  }
-
-  function tick() {
-    if (!playing) return;
-    const first = leader();
-    position = first.currentTime;
-    if (first.playbackRate !== 1) first.playbackRate = 1;
-    keepStep(position);
-    draw();
-    if (first.ended || position >= duration() - 0.02) {
-      pause();
-      position = 0;
-      draw();
-      if (loop.checked) play();
-      return;
-    }
-    requestAnimationFrame(tick);
-  }
-
-  function draw() {
-    const whole = duration();
-    const share = Number.isFinite(whole) ? Math.min(1, position / whole) : 0;
-    scrub.value = String(Math.round(1000 * share));
-    scrub.setAttribute("aria-valuetext", `${position.toFixed(2)} seconds`);
-    time.textContent = `${position.toFixed(2)} s`;
+  function moved() {
+    const share = Number.isFinite(clock.duration) ? Math.min(1, clock.position / clock.duration) : 0;
+    if (!dragging) scrub.value = String(Math.round(1000 * share));
+    scrub.setAttribute("aria-valuetext", `${clock.position.toFixed(2)} seconds`);
+    time.textContent = `${clock.position.toFixed(2)} s`;
     for (const track of tracks) if (track.cursor) track.cursor.style.left = `${100 * share}%`;
   }
 
   function solo(key) {
-    soloed = key;
-    for (const track of tracks) {
-      const mine = track.key === key && track.sounds;
-      track.button.setAttribute("aria-pressed", String(mine));
-      if (track.video) track.video.muted = !mine;
-    }
+    for (const track of tracks) track.button.setAttribute("aria-pressed", String(track.key === key && track.audio !== null));
+    clock.solo(key);
   }
 
-  async function seek(share) {
-    const resume = playing;
-    pause();
-    const mine = starting;
-    await ready();
-    if (mine !== starting || !movies().length) return;
-    await place(share * duration());
-    draw();
-    if (resume && mine === starting) play();
-  }
+  const toggle = () => (playButton.getAttribute("aria-pressed") === "true" ? clock.pause() : clock.play());
 
   // ---- controls
 
-  playButton.addEventListener("click", () => (playing ? pause() : play()));
-  scrub.addEventListener("change", () => seek(Number(scrub.value) / 1000));
+  playButton.addEventListener("click", toggle);
+  scrub.addEventListener("input", () => (dragging = true));
+  scrub.addEventListener("change", async () => {
+    dragging = false;
+    const share = Number(scrub.value) / 1000;
+    await clock.ready();
+    clock.seek(share * clock.duration);
+  });
   clipBox.addEventListener("change", () => show(Number(clipBox.value)));
   metricBox.addEventListener("change", () => show(clip));
   find.addEventListener("input", () => fillClips(find.value));
@@ -329,11 +215,11 @@
     if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
     const onButton = event.target.closest("button, a, summary");
     const shift = { ArrowLeft: -0.25, ArrowRight: 0.25 }[event.key];
-    if (event.key === "k" || (event.key === " " && !onButton)) playing ? pause() : play();
+    if (event.key === "k" || (event.key === " " && !onButton)) toggle();
     else if (event.key === "n") step(1);
     else if (event.key === "p") step(-1);
-    else if (shift !== undefined) seek(Math.min(1, Math.max(0, (position + shift) / (Number.isFinite(duration()) ? duration() : 1))));
-    else if (/^\d$/.test(event.key) && tracks[Number(event.key)]?.sounds) solo(tracks[Number(event.key)].key);
+    else if (shift !== undefined) clock.seek(clock.position + shift);
+    else if (/^\d$/.test(event.key) && tracks[Number(event.key)]?.audio) solo(tracks[Number(event.key)].key);
     else return;
     event.preventDefault();
   });
@@ -346,6 +232,8 @@
     if (data.clips.length) show(Math.max(0, data.clips.findIndex((item) => item.reference)), { keepHash: true });
   }
 
+  const clock = new Clock({ moved, changed, failed });
+  clock.soloed = "reference";
   if (!data.clips.length) return;
   element("player").hidden = false;
   data.metrics.forEach((metric, k) => metric.up !== null && metricBox.append(make("option", { value: String(k) }, metric.title)));
