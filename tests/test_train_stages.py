@@ -155,7 +155,7 @@ def test_every_loss_falls(batch: TrainBatch, monkeypatch: pytest.MonkeyPatch) ->
     everything = StreamWeights(l1=1.0, l2=1.0, log_mse=0.1, perceptual=0.1, quantizer=1.0, alignment=0.5)
     stage = replace(JOINT, loss=LossWeights(video=everything, audio=replace(everything, perceptual=0.0), prior=0.1), optim=FAST)
     frozen = Frozen(teacher=ToyTeacher(), perceptual=lambda a, b: (a - b).abs().flatten(1).mean(1))
-    monkeypatch.setattr(trainee, "load_frozen", lambda stage, device: frozen)
+    monkeypatch.setattr(trainee, "load_frozen", lambda stage, dims, device: frozen)
     losses = run_steps(StageRun(config(stage).trainee(), 0, build_models(config(stage)), Accelerator(cpu=True)), batch, 40)
     terms = {"l1", "l2", "log_mse", "quantizer", "alignment"}
     expected = {f"{name}/{term}" for name in STREAMS for term in terms} | {"video/perceptual", "prior", "total"}

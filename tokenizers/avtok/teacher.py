@@ -18,12 +18,13 @@ from avbench.metrics.features import aisfx, i3d
 from avbench.tokenizers import mel
 from avbench.tokenizers.avtok import cav_mae_sync, cav_mae_teacher
 from avbench.tokenizers.avtok.cav_mae_inputs import unit_range
-from avbench.weights_load import sha256_of
 
 STAND_IN = "i3d-k400 mixed_4f + aisfx conv_block4 (stand-in for CAV-MAE Sync)"
 STAND_IN_DIMS = {"video": 832, "audio": 512}
 CAV_MAE_WEIGHTS = "cav-mae-sync"
+CAV_MAE = "CAV-MAE Sync (cav_mae_sync.pth), joint block"
 CAV_MAE_DIMS = cav_mae_teacher.DIMS
+DIMS = {STAND_IN: STAND_IN_DIMS, CAV_MAE: CAV_MAE_DIMS}
 LAST_MIXED = "4f"
 # aisfx's 96 bands are even on HTK's mel scale up to 22,050 Hz; AVTok's mel ends at 8707 Hz.
 BANDS = round(96 * 2.594 / 3.481)
@@ -110,10 +111,14 @@ def teacher_dims() -> dict[str, int]:
 
 def load_teacher(dims: dict[str, int], device: torch.device | str = "cpu") -> Teacher:
     """The teacher of these `dims`. Raises WeightsUnavailable where its file cannot be had, AvbenchError where no teacher has such dims."""
-    if dims == STAND_IN_DIMS:
-        return StandInTeacher(device)
-    if dims != CAV_MAE_DIMS:
+    name = teacher_name(dims)
+    if name is None:
         raise AvbenchError(f"no teacher has features of {dims}; the stand-in has {STAND_IN_DIMS}, CAV-MAE Sync {CAV_MAE_DIMS}")
-    file = weights.path(CAV_MAE_WEIGHTS)
-    name = f"CAV-MAE Sync, joint block (sha256 {sha256_of(file)[:16]})"
-    return cav_mae_teacher.CavMaeTeacher(cav_mae_sync.load(file), name, device)
+    if name == STAND_IN:
+        return StandInTeacher(device)
+    return cav_mae_teacher.CavMaeTeacher(cav_mae_sync.load(weights.path(CAV_MAE_WEIGHTS)), name, device)
+
+
+def teacher_name(dims: dict[str, int]) -> str | None:
+    """Which teacher has these dims, for a manifest; None where none of ours has. Needs no file."""
+    return next((name for name, known in DIMS.items() if known == dims), None)

@@ -101,7 +101,7 @@ class AVTokObjective(Objective[TrainBatch]):
         for stream, x in inputs.items():
             if teacher is None or not self.stage.loss.stream(stream).alignment:
                 continue
-            clips = waveforms if stream == "audio" else x.float() / 255
+            clips = waveforms if stream == "audio" else x
             assert clips is not None
             found[stream] = teacher.features(stream, clips, config.stream(stream).grid).clone()  # type: ignore[union-attr, operator]
         return found
@@ -115,15 +115,15 @@ class Frozen:
     perceptual: Perceptual | None = None
 
 
-def load_frozen(stage: AVTokStage, device: torch.device) -> Frozen:
-    """What the stage's losses need. Raises WeightsUnavailable where a file cannot be had."""
+def load_frozen(stage: AVTokStage, teacher_dims: dict[str, int], device: torch.device) -> Frozen:
+    """What the stage's losses need; of the teachers, the one of `teacher_dims`. Raises WeightsUnavailable where a file cannot be had."""
     weights = [stage.loss.stream(name) for name in stage.streams]
     teacher: Teacher | None = None
     perceptual: Perceptual | None = None
     if any(weight.alignment for weight in weights):
-        from avbench.tokenizers.avtok.teacher import StandInTeacher
+        from avbench.tokenizers.avtok.teacher import load_teacher
 
-        teacher = StandInTeacher(device)
+        teacher = load_teacher(teacher_dims, device)
     if any(weight.perceptual for weight in weights):
         from avbench.metrics.lpips import load
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from avbench.tokenizers.avtok import config as models
 from avbench.tokenizers.avtok.losses import LossWeights, StreamWeights
-from avbench.tokenizers.avtok.teacher import STAND_IN_DIMS
+from avbench.tokenizers.avtok.teacher import teacher_dims
 from avbench.train.avtok.config import AVTokOptim, AVTokStage, AVTokTraining
 
 Recipe = Callable[[], AVTokTraining]
@@ -41,7 +41,7 @@ def avtok_mini() -> AVTokTraining:
 
 def avtok_small() -> AVTokTraining:
     """AVTok of about 30 M parameters, VFAL; trains on one GPU in half an hour."""
-    model = replace(models.avtok_small(), teacher_dims=dict(STAND_IN_DIMS))
+    model = replace(models.avtok_small(), teacher_dims=teacher_dims())
     stages = vfal(SMALL_CLIPS, SMALL_LOSS, SMALL_DECODE, SMALL_OPTIM)
     return AVTokTraining(
         name="avtok-small",
@@ -65,7 +65,7 @@ def avtok_base() -> AVTokTraining:
     optim = AVTokOptim(
         muon=0.0, adam=1e-4, raw=1.0, encoder=1.0, auxiliary=5e-3, discriminator=3e-5, betas=(0.5, 0.9), warmup_clips=153_600, clip_norm=0.0
     )
-    model = replace(models.avtok_base(), teacher_dims=dict(STAND_IN_DIMS))
+    model = replace(models.avtok_base(), teacher_dims=teacher_dims())
     clips = {"video": 9_600_000, "audio": 3_200_000, "decode": 3_200_000}
     return AVTokTraining(
         name="avtok-base",

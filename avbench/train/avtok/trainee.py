@@ -48,7 +48,8 @@ class AVTokTrainee(Trainee[AVTokTraining, AVTokData]):
     def objective(self, models: dict[str, nn.Module], stage: int, device: torch.device) -> AVTokObjective:
         """VFAL's freezes and losses of this stage."""
         settings = self.config.stages[stage]
-        return AVTokObjective(_typed(models), branches(self.config), settings, load_frozen(settings, device))
+        frozen = load_frozen(settings, self.config.model.teacher_dims, device)
+        return AVTokObjective(_typed(models), branches(self.config), settings, frozen)
 
     def optimizers(self, objective: Objective[Any], stage: StageConfig) -> list[Optimizer]:
         """Muon and AdamW."""
