@@ -93,7 +93,7 @@ def agreement(rate: int, ours: WavTokenizerModel, codes: Tensor, audio: Tensor, 
     worst = float((ours.detokenize(codes) - recon).abs().max())
     used, peak = len(codes.unique()), float(recon.abs().max())
     print(
-        f"@{rate}: {other} of {codes.numel()} codes ({used} distinct) differ; the same codes decode to within {worst:.2g} of a peak of {peak:.2g}"
+        f"@{rate}: {other} of {codes.numel()} codes ({used} distinct) differ; sound from the same codes by {worst:.2g} of a peak of {peak:.2g}"
     )
 
 

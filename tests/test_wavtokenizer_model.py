@@ -141,3 +141,12 @@ def test_a_config_survives_json_and_refuses_what_is_not_one() -> None:
     ]:
         with pytest.raises(AvbenchError, match=message):
             WavTokenizerConfig.from_dict(bad)
+
+
+def test_it_trains_under_bfloat16_autocast_with_codes_and_sound_in_float32() -> None:
+    model = make().train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = model(audio())
+    (log_mel_l1(audio(samples=600), torch.nn.functional.pad(out.audio, (0, 500))) + out.commitment).backward()
+    assert (out.audio.dtype, out.commitment.dtype) == (torch.float32, torch.float32)
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
