@@ -11,7 +11,7 @@ import torch
 from avbench import payload
 from avbench.errors import AvbenchError, UsageError
 from avbench.tokenizer import Tokenizer, TokenizerOptions
-from avbench.tokenizers.avtok import checkpoint as checkpoints
+from avbench.tokenizers import checkpoint_folder
 from avbench.tokenizers.avtok import melbox
 from avbench.tokenizers.avtok.checkpoint import load_checkpoint, save_checkpoint
 from avbench.tokenizers.avtok.config import AVTokConfig, QuantizerConfig, StreamConfig, avtok_base
@@ -83,7 +83,7 @@ def test_the_papers_config_survives_the_manifest() -> None:
 
 def test_shards_stay_below_their_limit_and_a_second_save_leaves_no_stale_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = AVTokModel(config())
-    monkeypatch.setattr(checkpoints, "SHARD_BYTES", 450_000)
+    monkeypatch.setattr(checkpoint_folder, "SHARD_BYTES", 450_000)
     save_checkpoint(tmp_path, model, {})
     shards = list(tmp_path.glob("*.safetensors"))
     assert len(shards) > 2

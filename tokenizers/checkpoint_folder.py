@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,11 @@ def save_folder(folder: Path, *, model: str, config: dict[str, Any], state: Mapp
 
     The manifest comes last, so a killed write leaves none. Shards stay below SHARD_BYTES unless a single tensor is larger.
     """
+    write_folder(folder, {"format": FORMAT, "model": model, "config": config, "provenance": provenance}, state)
+
+
+def write_folder(folder: Path, manifest: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Shards of `state`, then `manifest` with their list: a killed write leaves no manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     for stale in folder.glob("model-*.safetensors"):
@@ -55,28 +60,34 @@ def save_folder(folder: Path, *, model: str, config: dict[str, Any], state: Mapp
         file = folder / f"model-{number:03d}.safetensors"
         save_file(tensors, file)
         shards.append({"file": file.name, "sha256": sha256_of(file), "bytes": file.stat().st_size})
-    manifest = {"format": FORMAT, "model": model, "config": config, "shards": shards, "provenance": provenance}
     scratch = folder / f".{MANIFEST}"
-    scratch.write_text(json.dumps(manifest, indent=1) + "\n")
+    scratch.write_text(json.dumps({**manifest, "shards": shards}, indent=1) + "\n")
     scratch.replace(folder / MANIFEST)
 
 
 def load_folder(folder: Path, *, model: str) -> Folder:
     """A checkpoint of kind `model`. Raises AvbenchError where it is missing, damaged or of another kind; the tensors are not yet judged."""
-    manifest = _read_manifest(folder, model)
-    state: dict[str, Tensor] = {}
-    for shard in manifest["shards"]:
-        state |= load_safetensors(_verified(folder, shard))
+    manifest = read_manifest(folder, model)
+    state = read_shards(folder, manifest["shards"])
     digest = hashlib.sha256(json.dumps(manifest["config"], sort_keys=True).encode())
     for shard in manifest["shards"]:
         digest.update(shard["sha256"].encode())
     return Folder(config=manifest["config"], state=state, provenance=manifest["provenance"], revision=digest.hexdigest()[:16])
 
 
-def _read_manifest(folder: Path, model: str) -> dict[str, Any]:
-    file = folder / MANIFEST
+def read_shards(folder: Path, shards: Sequence[Any]) -> dict[str, Tensor]:
+    """The tensors of a manifest's `shards`. Raises AvbenchError where one lies elsewhere, is missing, or is not what was written."""
+    state: dict[str, Tensor] = {}
+    for shard in shards:
+        state |= load_safetensors(_verified(folder, shard))
+    return state
+
+
+def read_manifest(folder: Path, model: str | None) -> dict[str, Any]:
+    """The manifest's JSON. model: None for AVTok's, which were first and state no kind. Raises AvbenchError where it is not such a one."""
+    file, kind = folder / MANIFEST, model or "AVTok"
     if not file.is_file():
-        raise AvbenchError(f"{folder} has no {MANIFEST}: not a checkpoint of {model}, or its saving was cut off")
+        raise AvbenchError(f"{folder} has no {MANIFEST}: not a checkpoint of {kind}, or its saving was cut off")
     if file.stat().st_size > MAX_MANIFEST_BYTES:
         raise AvbenchError(f"{file} is too large for a manifest ({file.stat().st_size:,} bytes)")
     try:
@@ -85,7 +96,7 @@ def _read_manifest(folder: Path, model: str) -> dict[str, Any]:
         raise AvbenchError(f"{file} is damaged: {error}") from error
     kinds = {"config": dict, "shards": list, "provenance": dict}
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("model") != model:
-        raise AvbenchError(f"{file} is not a manifest of {model}, format {FORMAT}")
+        raise AvbenchError(f"{file} is not a manifest of {kind}, format {FORMAT}")
     wrong = [key for key, kind in kinds.items() if not isinstance(manifest.get(key), kind)]
     if wrong or len(manifest["shards"]) > MAX_SHARDS:
         raise AvbenchError(f"{file} is damaged: {', '.join(wrong) or 'too many shards'}")

@@ -9,9 +9,10 @@ from avbench.errors import AvbenchError, UsageError
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.avtok import melbox
 from avbench.tokenizers.avtok.by_clip import check_codes, detokenize, tokenize
-from avbench.tokenizers.avtok.checkpoint import load_checkpoint, trained_on
+from avbench.tokenizers.avtok.checkpoint import load_checkpoint
 from avbench.tokenizers.avtok.config import STREAMS
 from avbench.tokenizers.avtok.parts import count_parameters
+from avbench.tokenizers.checkpoint_folder import trained_on
 from avbench.tokenizers.edges import need_mono
 from avbench.tokenizers.mel import SAMPLE_RATE
 from avbench.tokenizers.mel_vocoder import to_mel_rate, trim

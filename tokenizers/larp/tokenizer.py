@@ -9,9 +9,10 @@ from avbench import weights
 from avbench.errors import UsageError
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.avtok.by_clip import check_codes, detokenize, tokenize
-from avbench.tokenizers.avtok.checkpoint import MANIFEST, load_checkpoint, trained_on
+from avbench.tokenizers.avtok.checkpoint import load_checkpoint
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.parts import count_parameters
+from avbench.tokenizers.checkpoint_folder import MANIFEST, trained_on
 from avbench.tokenizers.edges import need_video, video_duration
 from avbench.tokenizers.larp.official import load_official
 from avbench.tokenizers.larp.packed import pack
