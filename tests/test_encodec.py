@@ -300,3 +300,17 @@ def test_payloads_of_another_model_are_refused(folder: Path) -> None:
         tokens = Tokens(codes={"audio": torch.zeros(shape, dtype=torch.int64)}, vocab_sizes={"audio": vocab}, duration_s=4.096)
         with pytest.raises(AvbenchError, match="damaged payload"):
             tokenizer.decode(tokens)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_what_a_cpu_gives(folder: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    clip = _clip(sound(98_304)).to("cuda")
+    on_gpu = Encodec(TokenizerOptions(checkpoint=folder, device=torch.device("cuda")))
+    recon = on_gpu.decode(on_gpu.encode(clip)).audio
+    assert recon is not None
+    assert recon.device.type == "cuda"  # where the reference is, so that metrics can compare them
+    on_cpu = _load(folder)
+    agree = (on_cpu.encode(clip.to("cpu")).codes["audio"] == on_gpu.encode(clip).codes["audio"].cpu()).float().mean()
+    assert agree > 0.99

@@ -43,7 +43,7 @@ def read_json(file: Path) -> dict[str, Any]:
         raise AvbenchError(f"{file} is too large for a config ({file.stat().st_size:,} bytes)")
     try:
         content = json.loads(file.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AvbenchError(f"{file} is damaged: {error}") from error
     if not isinstance(content, dict):
         raise AvbenchError(f"{file} holds a {type(content).__name__} where an object was expected")

@@ -42,7 +42,7 @@ class WaveformCodec(ABC):
         audio = need_mono(batch, self.info.name)
         duration_s = audio_duration(batch, audio)
         samples = torchaudio.functional.resample(audio.float(), batch.sample_rate, self._rate)[:, : round(duration_s * self._rate)]
-        codes = torch.cat([self.to_codes(clip[None, None].to(self.device)) for clip in samples]).cpu()
+        codes = torch.cat([self.to_codes(clip[None, None].to(self.device)) for clip in samples])
         return Tokens(codes={"audio": codes}, vocab_sizes={"audio": self.vocab_size}, duration_s=duration_s)
 
     def decode(self, tokens: Tokens) -> ClipBatch:
@@ -56,7 +56,7 @@ class WaveformCodec(ABC):
                 f"damaged payload: {found}; {self.info.name} has {expected} of {self.vocab_size} for {tokens.duration_s:g} s"
             )
         clips = [_fitted(self.to_samples(row[None].to(self.device)), num_samples) for row in codes]
-        audio = torchaudio.functional.resample(torch.cat(clips).cpu(), self._rate, OUTPUT_RATE)
+        audio = torchaudio.functional.resample(torch.cat(clips).to(codes.device), self._rate, OUTPUT_RATE)
         return ClipBatch(audio=audio[..., : round(tokens.duration_s * OUTPUT_RATE)], fps=0.0, sample_rate=OUTPUT_RATE)
 
     @property
