@@ -92,9 +92,7 @@ def agreement(rate: int, ours: WavTokenizerModel, codes: Tensor, audio: Tensor, 
     other = int((ours.tokenize(audio) != codes).sum())
     worst = float((ours.detokenize(codes) - recon).abs().max())
     used, peak = len(codes.unique()), float(recon.abs().max())
-    print(
-        f"@{rate}: {other} of {codes.numel()} codes ({used} distinct) differ; sound from the same codes by {worst:.2g} of a peak of {peak:.2g}"
-    )
+    print(f"@{rate}: {other} of {codes.numel()} codes ({used} distinct) differ; sound from the same codes by {worst:.2g} of {peak:.2g}")
 
 
 if __name__ == "__main__":
