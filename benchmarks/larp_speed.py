@@ -25,7 +25,7 @@ from torch import Tensor
 from avbench.manifest import hardware
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.larp.official import load_official
-from avbench.tokenizers.larp.packed import pack
+from avbench.tokenizers.packed import pack
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from official_larp import official_args, tensor, video

@@ -19,7 +19,7 @@ from avbench.tokenizers.avtok.parts import count_parameters
 from avbench.tokenizers.larp import official
 from avbench.tokenizers.larp.official import build, load_official, official_shapes, prior_shapes
 from avbench.tokenizers.larp.official_config import official_config, published
-from avbench.tokenizers.larp.packed import PackedLinear, pack
+from avbench.tokenizers.packed import Packed, pack
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "larp.json").read_text())  # of the official code: golden/make_larp.py
 PATCHES = "x_embedder.proj.weight"
@@ -97,7 +97,7 @@ def test_packed_layers_give_the_official_codes_and_reconstruction(tmp_path: Path
     model = load_official(hub_folder(tmp_path, state)).model
     pack(model)
     if torch.backends.mkldnn.is_available():
-        assert sum(isinstance(part, PackedLinear) for part in model.modules()) == 4 * (2 + 2) + 4
+        assert sum(isinstance(part, Packed) for part in model.modules()) == 4 * (2 + 2) + 4
     assert_official(model)
 
 

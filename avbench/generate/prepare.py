@@ -6,9 +6,10 @@ One Zen 5 core, mini size, all matrix products of a token, float32: 1.8 ms as st
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from avbench.generate.model import Generator, Head
+from avbench.tokenizers.packed import Packed
 
 
 def prepare(model: Generator, rows: int) -> Generator:
@@ -25,20 +26,9 @@ def prepare(model: Generator, rows: int) -> Generator:
 
 def _pack(model: Generator, rows: int) -> None:
     for block in model.blocks:
-        block.attn.qkv, block.attn.out = Packed(block.attn.qkv.weight, rows), Packed(block.attn.out.weight, rows)  # type: ignore[union-attr, arg-type]
-        block.gate_up, block.down = Packed(block.gate_up.weight, rows), Packed(block.down.weight, rows)  # type: ignore[union-attr, arg-type]
+        block.attn.qkv, block.attn.out = Packed(block.attn.qkv.weight, rows=rows), Packed(block.attn.out.weight, rows=rows)  # type: ignore[union-attr, arg-type]
+        block.gate_up, block.down = Packed(block.gate_up.weight, rows=rows), Packed(block.down.weight, rows=rows)  # type: ignore[union-attr, arg-type]
     model.head = PackedHead(model.head, rows)
-
-
-class Packed(nn.Module):
-    """x @ weight.T through oneDNN, as torch.compile's CPU code calls it; `rows` is a hint for the order of the weights."""
-
-    def __init__(self, weight: Tensor, rows: int) -> None:
-        super().__init__()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), rows)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "none", [], "")  # type: ignore[no-any-return]
 
 
 class PackedHead(Head):
@@ -53,5 +43,5 @@ class PackedHead(Head):
     def scores(self, hidden: Tensor, low: int, high: int) -> Tensor:
         """As `Head.scores`."""
         if (low, high) not in self.ranges:
-            self.ranges[low, high] = Packed(self.weight[low:high], self.rows)
+            self.ranges[low, high] = Packed(self.weight[low:high], rows=self.rows)
         return self.ranges[low, high](hidden)  # type: ignore[no-any-return]

@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE.parent / "helpers"))
 from official_larp import official_args, tensor, video  # noqa: E402
 
 from avbench.tokenizers.larp.official import load_official  # noqa: E402
-from avbench.tokenizers.larp.packed import pack  # noqa: E402
+from avbench.tokenizers.packed import pack  # noqa: E402
 
 TOLERANCE = 1e-4
 

@@ -1,1 +1,1 @@
-"""LARP, the video-only baseline: sizes (model), the official checkpoints (official), fast CPU layers (packed), the adapter (tokenizer)."""
+"""LARP, the video-only baseline: sizes (model), the official checkpoints (official), the adapter (tokenizer)."""

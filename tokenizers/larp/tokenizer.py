@@ -15,7 +15,7 @@ from avbench.tokenizers.avtok.parts import count_parameters
 from avbench.tokenizers.checkpoint_folder import MANIFEST, trained_on
 from avbench.tokenizers.edges import need_video, video_duration
 from avbench.tokenizers.larp.official import load_official
-from avbench.tokenizers.larp.packed import pack
+from avbench.tokenizers.packed import pack
 from avbench.types import ClipBatch, Tokens
 
 OFFICIAL = "larp-l-long-tokenizer"
