@@ -24,6 +24,7 @@ from avbench.generate.trainee import GeneratorTrainee, decay_groups, training_fl
 from avbench.generate.training import RECIPES, GeneratorTraining
 from avbench.tokenizer import TokenizerInfo
 from avbench.train import checkpoint
+from avbench.train.command import command
 from avbench.train.config import OptimConfig, StageConfig
 from avbench.train.flops import counted
 from avbench.train.log import read_log
@@ -375,3 +376,17 @@ def test_recipes_name_their_tokenizer_and_tasks() -> None:
     assert mini.of("avtok", None, ("a2v",)).digest != mini.of("avtok", None, TASKS).digest
     with pytest.raises(UsageError, match="unknown task"):
         mini.of("avtok", None, ("t2v",))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["avtok-mini", "--tasks", "av"], "avtok-mini is none"),
+        (["ar-mini", "--tasks", "a2v,t2v"], "unknown task"),
+        (["ar-mini", "--tokenizer", "static-frame"], "has no audio"),
+    ],
+)
+def test_the_command_refuses_what_cannot_be_trained(arguments: list[str], says: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=says):
+        command.main([*arguments, "--out", str(tmp_path / "out")], standalone_mode=False)
+    assert not (tmp_path / "out").exists()

@@ -5,13 +5,14 @@ from dataclasses import replace
 from typing import TypeVar
 
 from avbench.errors import unknown_name
+from avbench.generate import training as generate
 from avbench.train.avtok import recipes as avtok
 from avbench.train.config import TrainConfig
 
 Recipe = Callable[[], TrainConfig]
 C = TypeVar("C", bound=TrainConfig)
 
-RECIPES: dict[str, Recipe] = {**avtok.RECIPES}
+RECIPES: dict[str, Recipe] = {**avtok.RECIPES, **generate.RECIPES}
 
 
 def shortened(config: C, clips: int) -> C:
