@@ -74,8 +74,9 @@ def test_clips_of_a_batch_do_not_touch_each_other() -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
-def test_inference_gives_what_training_code_gives() -> None:
-    model = make()
+@pytest.mark.parametrize("residual_kernel", [1, 3])
+def test_inference_gives_what_training_code_gives(residual_kernel: int) -> None:
+    model = make(replace(TINY, encoder=replace(TINY.encoder, residual_kernel=residual_kernel)))
     expected = model(audio())
     codes, latents = expected.codes, model.encoder(audio()[:, None]).detach()
     optimise(model)

@@ -8,8 +8,8 @@
 `train()` moves the codebooks with every forward pass, `eval()` freezes them and is deterministic: a stage that must not move them calls
 `quantizer.eval()`. The codebooks are buffers, so no optimizer sees them; `loss` is the commitment loss, unweighted (WavTokenizer 1000,
 EnCodec 1). Buffers of `layers[k]`: `embed` (V, C), `embed_avg` (V, C), `cluster_size` (V,), `inited` (1,), the names and shapes of
-EnCodec's and WavTokenizer's published files. Under torch.distributed, all processes hold the same codebooks
-and must use the same number of them in a step.
+EnCodec's and WavTokenizer's published files. Under torch.distributed, all processes hold the same codebooks and must use the same number
+of them in a step.
 
 Legend: B clips, C width of a code, L positions, K codebooks, V entries of a codebook, N = B * L points.
 
@@ -37,7 +37,8 @@ class CodebookConfig:
         inputs than entries; 0 keeps the entries as loaded or drawn.
     dead_threshold: uses a batch (moving average) under which an entry is dead and moves onto an input of the batch, ...
     dead_share: ... but at most this share of the mean use, N / V. The published threshold of 2 alone would kill most entries at every
-        step wherever a batch has fewer than two inputs an entry, WavTokenizer's own 40-token recipe (4,800 inputs, 4,096 entries) included.
+        step wherever a batch has fewer than two inputs an entry, WavTokenizer's own 40-token recipe (4,800 inputs, 4,096 entries) included;
+        there it does no harm, as the published code then overwrites moved entries with their averages (here the averages move along).
     """
 
     entries: int = 4096

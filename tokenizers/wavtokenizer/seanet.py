@@ -74,9 +74,7 @@ class Conv(nn.Module):
         right = total // 2 + -length % self.stride
         left = total - total // 2
         if left == right == 0:
-            return (
-                F.elu_(x_BLC) if self.elu else x_BLC
-            )  # in place: such a convolution's input is the one before's output, and nobody else's
+            return F.elu(x_BLC) if self.elu else x_BLC
         short = max(0, max(left, right) - length + 1)  # a reflection needs more frames than it makes: zeros, cut off again
         x = F.pad(x_BLC, (0, 0, 0, short)) if short else x_BLC
         return reflected(x, left, right, self.elu)[:, : length + left + right]
@@ -88,8 +86,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
         inside = width // config.compress
-        narrow, wide = Conv(width, inside, config.residual_kernel, elu=True), Conv(inside, width, 1, elu=True)
-        self.block = nn.Sequential(_counted_elu(), narrow, _counted_elu(), wide)
+        narrow = Conv(width, inside, config.residual_kernel, elu=True)
+        self.block = nn.Sequential(_counted_elu(), narrow, nn.ELU(inplace=True), Conv(inside, width, 1))
         self.shortcut = Conv(width, width, 1)
 
     def forward(self, x_BLC: Tensor) -> Tensor:
