@@ -82,7 +82,7 @@ def _through_bytes(tokens: Tokens, batch_size: int, device: torch.device) -> Tok
 
 
 def conform(reference: ClipBatch, recon: ClipBatch, modalities: frozenset[str]) -> ClipBatch:
-    """`recon` with the reference's ids, clamped to range, audio trimmed to length. Raises AvbenchError where it does not fit."""
+    """`recon` with the reference's ids, on its device, clamped to range, audio trimmed to length. Raises AvbenchError where it does not fit."""
     if not isinstance(recon, ClipBatch):
         raise AvbenchError(f"decode returned {type(recon).__name__}, not ClipBatch")
     video = _video(reference.video, recon.video) if "video" in modalities else None
@@ -96,7 +96,7 @@ def _video(reference: Tensor | None, recon: Tensor | None) -> Tensor:
         raise AvbenchError("decode returned no video, though the tokenizer's info declares it")
     if recon.shape != reference.shape:
         raise AvbenchError(f"decoded video has shape {tuple(recon.shape)}, the reference {tuple(reference.shape)}")
-    return _finite(recon, "video").clamp(0, 1)
+    return _finite(recon.to(reference.device), "video").clamp(0, 1)
 
 
 def _audio(reference: ClipBatch, recon: ClipBatch) -> Tensor:
@@ -108,7 +108,7 @@ def _audio(reference: ClipBatch, recon: ClipBatch) -> Tensor:
     wanted = reference.audio.shape
     if recon.audio.ndim != 3 or recon.audio.shape[:2] != wanted[:2] or recon.audio.shape[2] < wanted[2]:
         raise AvbenchError(f"decoded audio has shape {tuple(recon.audio.shape)}, the reference {tuple(wanted)}; only longer is trimmed")
-    return _finite(recon.audio[..., : wanted[2]], "audio").clamp(-1, 1)
+    return _finite(recon.audio[..., : wanted[2]].to(reference.audio.device), "audio").clamp(-1, 1)
 
 
 def _finite(x: Tensor, name: str) -> Tensor:
