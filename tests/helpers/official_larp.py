@@ -11,6 +11,9 @@ TINY = {"tokens": 12, "side": 16, "frames": 4, "patch": (2, 4), "width": 48, "he
 LARGE = {"tokens": 1024, "side": 128, "frames": 16, "patch": (4, 8), "width": 768, "heads": 12, "depth": 12, "entries": 8192, "dim": 16}
 PRIORS = {"tiny": "gptc-XXS", "large": "gptc-S"}
 SIZES = {"tiny": TINY, "large": LARGE}
+# Names in the official settings: of an encoder or a decoder, with ours; of a patch.
+SIDE_SIZES = {"hidden_size": "width", "num_heads": "heads", "depth": "depth"}
+PATCH_SIZES = ("temporal_patch_size", "patch_size")
 
 
 def official_args(size: str) -> dict[str, Any]:
@@ -56,10 +59,6 @@ def official_args(size: str) -> dict[str, Any]:
         **patches,
         **learned,
     }
-
-
-SIDE_SIZES = {"hidden_size": "width", "num_heads": "heads", "depth": "depth"}
-PATCH_SIZES = ("temporal_patch_size", "patch_size")
 
 
 def tensor(name: str, shape: tuple[int, ...]) -> Tensor:
