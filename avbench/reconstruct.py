@@ -82,7 +82,7 @@ def _through_bytes(tokens: Tokens, batch_size: int, device: torch.device) -> Tok
 
 
 def conform(reference: ClipBatch, recon: ClipBatch, modalities: frozenset[str]) -> ClipBatch:
-    """`recon` with the reference's ids, on its device, clamped to range, audio trimmed to length. Raises AvbenchError where it does not fit."""
+    """`recon` with the reference's ids, on its device, clamped to range, audio trimmed. Raises AvbenchError where it does not fit."""
     if not isinstance(recon, ClipBatch):
         raise AvbenchError(f"decode returned {type(recon).__name__}, not ClipBatch")
     video = _video(reference.video, recon.video) if "video" in modalities else None

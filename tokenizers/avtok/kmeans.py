@@ -17,7 +17,8 @@ def kmeans(points_NC: Tensor, centres: int, *, iterations: int = 12, seed: int =
     order = torch.randperm(len(points), generator=generator)
     if len(points) < centres:
         order = torch.cat([order, torch.randint(len(points), (centres - len(points),), generator=generator)])
-    book = points[order[:centres]] + 1e-4 * torch.randn(centres, points.shape[1], generator=generator)
+    noise = torch.randn(centres, points.shape[1], generator=generator).to(points.device)
+    book = points[order[:centres]] + 1e-4 * noise
     for _ in range(iterations):
         nearest, distance = assign(points, book)
         book = _move(points, book, nearest, distance)
