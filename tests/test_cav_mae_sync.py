@@ -173,6 +173,7 @@ def test_features_never_wait_for_the_gpu() -> None:
         pytest.skip("no CUDA device")
     teacher = CavMaeTeacher(_network(), "test", "cuda")
     video, audio = torch.rand(2, 16, 3, 128, 128, device="cuda"), torch.randn(2, 98_304, device="cuda")
+    torch.cuda.synchronize()
     try:
         for mode in ("default", "error"):  # the first round makes the tables
             torch.cuda.set_sync_debug_mode(mode)

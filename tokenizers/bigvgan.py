@@ -32,7 +32,7 @@ FRONT_END = {
     "fmax": mel.F_MAX,
 }
 TAPS = 12  # of the low-pass filters around each activation
-CPU_VALUES = 1 << 18  # at a time, so that the rows stay in the cache: 165 ms against 219 for 64 rows of 49,152
+CPU_VALUES = 1 << 18  # at a time, so that the rows stay in the cache: a quarter faster at 64 rows of 49,152
 FILTER_KEYS = ("upsample.filter", "downsample.lowpass.filter")
 
 
@@ -144,8 +144,8 @@ def anti_aliased(x_RT: Tensor, alpha_R1: Tensor, gain_R1: Tensor) -> Tensor:
     """Snake of rows of samples, at twice the rate.
 
     The doubled signal is kept as its even and its odd samples, so that nothing is computed that the interpolation multiplies by zero
-    or that the decimation drops, and the filters are sums of shifted rows: 1.6 to 4.5 times as fast as the published code's grouped
-    convolutions on one core (shapes of the base model).
+    or that the decimation drops, and the filters are sums of shifted rows: 1.3 to 3.6 times as fast as the published code's grouped
+    convolutions on one core. The base model as a whole: 2.7 s against 5.2 s a clip of 4.096 s.
     """
     taps, length = _taps(), x_RT.shape[1]
     padded = F.pad(x_RT, (3, 3), mode="replicate")
