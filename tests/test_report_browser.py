@@ -19,6 +19,8 @@ from report_runs import HOSTILE, gallery_runs, many_clips, training_run
 
 from avbench.report import write_site
 
+pytestmark = pytest.mark.slow  # about a minute on two idle cores
+
 ROOT = Path(__file__).parents[1]
 WAIT = 120  # seconds: a busy machine starts eight videos slowly
 STEP = 0.050  # seconds that tracks may be apart

@@ -130,8 +130,10 @@ def _lines(log: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
+    """What the checkpoint's manifest says of the training; of a dual run, the manifest of its video half."""
+    paths = [path for path in (folder / "manifest.json", folder / "video" / "manifest.json") if path.is_file()]
     try:
-        manifest = read_json(folder / "manifest.json")
+        manifest = read_json(paths[0]) if paths else {}
     except AvbenchError:
         return {}
     provenance = manifest.get("provenance") if isinstance(manifest, dict) else None

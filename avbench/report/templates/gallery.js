@@ -93,7 +93,7 @@
     const notes = {
       absent: () => ["This run does not have this clip."],
       failed: () => [make("span", {}, make("strong", { className: "failed" }, "⚠ failed: "), cell.reason)],
-      numbers: () => [make("div", {}, "No media of this clip. They come from", make("pre", {}, run.command))],
+      numbers: () => [make("details", {}, make("summary", {}, "No media; they come from …"), make("pre", {}, run.command))],
       media: () => [""],
     };
     addTrack(String(number), run.label, heading, {
