@@ -1,8 +1,8 @@
 """Tokens a second of our sampling beside `transformers` generate: one architecture, the same weights, in one run.
 
-`python benchmarks/ar_sampling.py [--batches 8,1] [--places 376] [--device cpu]`: the mini generator (rotary, as Llama; 376 tokens of
-4096, as avtok-mini's). Logits are compared first. Both draw from the full softmax at temperature 1 and keep keys and values; guidance is
-ours alone, and shown as what it costs. Prints a JSON object.
+`python benchmarks/ar_sampling.py [--batches 8,1] [--places 376] [--device cpu] [--dtype float32]`: the mini generator (rotary, as Llama;
+376 tokens of 4096, as avtok-mini's). Logits are compared first, in float32. Both draw from the full softmax at temperature 1 and keep
+keys and values; guidance is ours alone, and shown as what it costs. Prints a JSON object.
 """
 
 import argparse
@@ -35,12 +35,15 @@ def main() -> None:
     parser.add_argument("--batches", default="8,1")
     parser.add_argument("--places", type=int, default=376)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[arguments.dtype]
     ours, plan, theirs = models(arguments.places, device)
-    report = {"machine": hardware(device), "threads": torch.get_num_threads(), "tokens": arguments.places}
+    report = {"machine": hardware(device), "threads": torch.get_num_threads(), "dtype": arguments.dtype, "tokens": arguments.places}
     report["largest difference of logits"] = difference(ours, plan, theirs, device)
-    report["batches"] = [compare(ours, plan, theirs, int(batch), device) for batch in arguments.batches.split(",")]
+    theirs = theirs.to(dtype)
+    report["batches"] = [compare(ours, plan, theirs, int(batch), device, dtype) for batch in arguments.batches.split(",")]
     print(json.dumps(report, indent=1))
 
 
@@ -101,10 +104,10 @@ def difference(ours: Generator, plan: Plan, theirs: torch.nn.Module, device: tor
     return found
 
 
-def compare(ours: Generator, plan: Plan, theirs: torch.nn.Module, batch: int, device: torch.device) -> dict[str, float]:
+def compare(ours: Generator, plan: Plan, theirs: torch.nn.Module, batch: int, device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     """Tokens a second of both, rounds in turn, medians; the first round of each is not counted."""
     places = plan.length - plan.prompt
-    plain, guided = prepare(ours, batch), prepare(ours, 2 * batch)
+    plain, guided = prepare(ours, batch, dtype), prepare(ours, 2 * batch, dtype)
     prompt = torch.full((batch, 1), VOCAB, device=device)
     uniform = uniforms(0, [str(clip) for clip in range(batch)], places).to(device)
     keywords = {"max_new_tokens": places, "min_new_tokens": places, "do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}

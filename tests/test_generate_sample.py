@@ -88,15 +88,34 @@ def test_a_seed_gives_a_clip_the_same_tokens_whatever_its_batch(model: Generator
     assert not torch.equal(drawn(model, "v2a", 8, Drawing(guidance=1.5), seed=1), together)
 
 
+@pytest.mark.parametrize("rows", [1, 6])
 @pytest.mark.parametrize("task", TASKS)
-def test_a_prepared_model_draws_the_same_tokens(model: Generator, task: str) -> None:
-    ready = prepare(model, 6)
+def test_a_prepared_model_draws_the_same_tokens(model: Generator, task: str, rows: int) -> None:
+    ready = prepare(model, rows)
     assert type(ready.blocks[0].down) is not type(model.blocks[0].down)  # else it compares nothing
     plan, whole = LAYOUT.plan(task), torch.cat([prompts(task, 3), drawn(model, task, 3, Drawing())], dim=1)
     ours, theirs = (target_nats(one, plan, whole) for one in (model, ready))
     for name in ours:
         assert torch.allclose(ours[name], theirs[name], atol=1e-5)
     assert torch.equal(drawn(ready, task, 3, Drawing(guidance=1.5)), drawn(model, task, 3, Drawing(guidance=1.5)))
+
+
+def test_a_model_prepared_in_bfloat16_is_nearly_the_same(model: Generator) -> None:
+    plan, whole = LAYOUT.plan("av"), torch.cat([prompts("av", 3), drawn(model, "av", 3, Drawing())], dim=1)
+    exact, rounded = (bits_per_clip(target_nats(one, plan, whole)) for one in (model, prepare(model, 3, torch.bfloat16)))
+    for name in exact:
+        assert torch.allclose(exact[name], rounded[name], rtol=0.03)
+        assert not torch.equal(exact[name], rounded[name])
+
+
+@pytest.mark.gpu
+def test_a_cuda_graph_draws_what_plain_steps_draw(model: Generator) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    ready, plan, prompt = prepare(model.cuda(), 6, torch.float32), LAYOUT.plan("v2a"), prompts("v2a", 3).cuda()
+    uniform, how = uniforms(0, ids(3), plan.length - plan.prompt).cuda(), Drawing(guidance=1.5)
+    found = sample(ready, plan, prompt, uniform, how, dropped_BP=LAYOUT.dropped("v2a", prompt)).cpu()
+    assert torch.equal(found, drawn(model.cpu(), "v2a", 3, how))
 
 
 def test_guidance_of_zero_forgets_the_condition_and_needs_it_dropped(model: Generator) -> None:
