@@ -22,6 +22,7 @@ from avbench.generate.tasks import TASKS
 from avbench.generate.tokens import blanked, load_tokens
 from avbench.generate.trainee import GeneratorTrainee, decay_groups, training_flops
 from avbench.generate.training import RECIPES, GeneratorTraining
+from avbench.reconstruct import reconstruct
 from avbench.tokenizer import TokenizerInfo
 from avbench.train import checkpoint
 from avbench.train.command import command
@@ -61,9 +62,10 @@ class Toy:
         codes = tokens.codes
         if self.unified:
             codes = dict(zip(("video", "audio"), codes["joint"].split([6, 4], dim=2), strict=True))
-        frames = (codes["video"][:, 0].float() / self.vocab)[:, :, None, None, None].expand(-1, -1, 3, 8, 8)
-        sound = (codes["audio"].float() / self.vocab).repeat_interleave(10, dim=2)
-        return ClipBatch(video=frames, audio=sound, fps=4.0, sample_rate=24_000)
+        brightness = codes["video"][:, 0, torch.arange(16) * 6 // 16].float() / self.vocab
+        frames = brightness[:, :, None, None, None].expand(-1, -1, 3, 128, 128)
+        sound = (codes["audio"].float() / self.vocab).repeat_interleave(24_576, dim=2)
+        return ClipBatch(video=frames, audio=sound, fps=3.90625, sample_rate=24_000)
 
     def _codes(self, values: Tensor) -> Tensor:
         return (values * 40 % self.vocab).long()[:, None]
@@ -322,6 +324,18 @@ def test_two_streams_are_generated_as_well(split: splits.Split, clip_folder: Pat
     made = Generation(dual, load_generator(tmp_path), "v2a", how=Drawing()).encode(clips_of(split))
     assert {name: tuple(codes.shape) for name, codes in made.codes.items()} == {"video": (5, 1, 6), "audio": (5, 1, 4)}
     assert torch.equal(made.codes["video"], dual.encode(clips_of(split)).codes["video"])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_generated_clips_pass_where_reconstructions_do(folder: Path, toy: Toy, split: splits.Split, task: str) -> None:
+    clips = clips_of(split)
+    generation = Generation(toy, load_generator(folder), task, how=Drawing())  # type: ignore[arg-type]
+    done, failures = reconstruct(generation, clips)
+    assert not failures
+    assert done[0].recon.ids == clips.ids
+    made = {name for name in ("video", "audio") if getattr(done[0].recon, name) is not None}
+    assert made == {"a2v": {"video"}, "v2a": {"audio"}, "av": {"video", "audio"}}[task]
+    assert torch.equal(done[0].tokens.codes["joint"], generation.encode(clips).codes["joint"])
 
 
 def test_a_blanked_clip_holds_one_modality() -> None:
