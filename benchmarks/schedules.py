@@ -20,6 +20,8 @@ from avbench.compare import MetricComparison, compare
 from avbench.paths import cache_root
 from avbench.table import leaderboard, render
 from avbench.table_text import format_number
+from avbench.train import recipes
+from avbench.train.config import TrainConfig
 
 SCHEDULES = ("", "-vanilla", "-weighted-a", "-weighted-b", "-weighted-c", "-dual")
 METRICS = ("psnr", "ssim", "lpips", "fvd", "mr_stft", "si_sdr_aligned", "fad_aisfx")
@@ -35,7 +37,7 @@ tests are over clips: they do not cover the luck of a seed.
 
 {training}
 
-Held-out: 101 clips of arcade-val. Minutes: of one core among others' work.
+Held-out: 101 clips of arcade-val. TFLOP: of the tokenizer's own matrix products. Minutes: of one core, often shared with other work.
 
 ## Against {base}
 
@@ -80,14 +82,16 @@ def _anonymous(text: str, name: str) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def training_row(name: str, out: Path) -> list[str]:
-    """Schedule, clips by stage, training FLOPs, minutes, held-out PSNR."""
+def training_row(name: str, config: TrainConfig, out: Path) -> list[str]:
+    """Schedule, clips by stage, operations of all its training steps, minutes, held-out PSNR and mel L1."""
     manifest = json.loads(next(iter(sorted(out.rglob("manifest.json")))).read_text())
     provenance = manifest["provenance"]
-    stages = provenance["config"]["stages"]
-    lengths = " + ".join(f"{stage['clips']:,} {stage['name']}" for stage in stages)
+    lengths = " + ".join(f"{stage.clips:,} {stage.name}" for stage in config.stages)
+    trainee = config.trainee()
+    operations = sum(stage.clips * trainee.flops_per_clip(number) for number, stage in enumerate(config.stages))
     held_out = provenance["held_out"]
-    return [name, lengths, f"{provenance['minutes']:.0f}", f"{held_out['psnr']:.2f}", f"{held_out['mel_l1']:.3f}"]
+    numbers = (f"{operations / 1e12:.0f}", f"{provenance['minutes']:.0f}", f"{held_out['psnr']:.2f}", f"{held_out['mel_l1']:.3f}")
+    return [name, lengths, *numbers]
 
 
 def difference(row: MetricComparison) -> str:
@@ -108,11 +112,12 @@ def head(column: Column) -> str:
     return f"{column.title} {'↑' if column.higher_is_better else '↓'}"
 
 
-def report(names: dict[str, Path], runs: dict[str, Path], recipe: str, limit: int) -> str:
+def report(names: dict[str, Path], configs: list[TrainConfig], runs: dict[str, Path], recipe: str, limit: int) -> str:
     """The page."""
     base = next(iter(names))
-    columns = ["schedule", "clips seen, by stage", "minutes", "held-out PSNR dB", "held-out mel L1"]
-    training = tabulate([training_row(name, out) for name, out in names.items()], headers=columns, tablefmt="pipe", disable_numparse=True)
+    columns = ["schedule", "clips seen, by stage", "training TFLOP", "minutes", "held-out PSNR dB", "held-out mel L1"]
+    trained = [training_row(name, config, out) for (name, out), config in zip(names.items(), configs, strict=True)]
+    training = tabulate(trained, headers=columns, tablefmt="pipe", disable_numparse=True)
     rows, titles = [], []
     for name in list(names)[1:]:
         found = {row.column.metric: row for row in compare(runs[base], runs[name]).rows}
@@ -132,15 +137,16 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=2_020)
     parser.add_argument("--out", type=Path, default=cache_root() / "train" / "schedules")
     given = parser.parse_args()
-    recipes = [given.recipe + schedule for schedule in SCHEDULES]
-    names = {f"{recipe}-{given.clips}": given.out / f"{recipe}-{given.clips}" for recipe in recipes}
+    wanted = [given.recipe + schedule for schedule in SCHEDULES]
+    configs = [recipes.shortened(recipes.config(name), given.clips) for name in wanted]
+    names = {config.name: given.out / config.name for config in configs}
     runs = {}
-    for recipe, (name, out) in zip(recipes, names.items(), strict=True):
+    for recipe, (name, out) in zip(wanted, names.items(), strict=True):
         train(recipe, given.clips, given.limit, out)
         runs[name] = evaluate(recipe, out)
         keep(runs[name], name)
         print(runs[name].name, flush=True)
-    Path("leaderboards", f"schedules-{given.recipe}.md").write_text(report(names, runs, given.recipe, given.limit))
+    Path("leaderboards", f"schedules-{given.recipe}.md").write_text(report(names, configs, runs, given.recipe, given.limit))
 
 
 if __name__ == "__main__":
