@@ -24,8 +24,8 @@ from torch import Tensor
 
 from avbench.manifest import hardware
 from avbench.tokenizers.avtok.model import AVTokModel
+from avbench.tokenizers.larp.inference import optimise
 from avbench.tokenizers.larp.official import load_official
-from avbench.tokenizers.packed import pack
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from official_larp import official_args, tensor, video
@@ -45,7 +45,7 @@ def main() -> None:
     official = official_model(device)
     ours = our_model(official, device)
     low = in_bfloat16(ours)
-    pack(ours)
+    optimise(ours)
     clip = video("large", clips=1).to(device)
     with torch.inference_mode():
         codes = official.encode(clip.transpose(1, 2))["bottleneck_rep"]

@@ -1,4 +1,6 @@
-"""Makes the results that the README's tables are built of: `python benchmarks/reference.py [SPLIT ...]` (arcade-mini, vggsound-test).
+"""Makes the results that the README's tables are built of: `python benchmarks/reference.py [SPLIT ...]`.
+
+arcade-mini and vggsound-test have every tokenizer, arcade-test (1,010 clips, a quarter of an hour each) AVTok and its controls.
 
 Evaluates every built-in tokenizer (resuming what is there) and keeps manifest, rows and values in runs/reference/; then
 `avbench table --runs-dir runs/reference --write` and `python benchmarks/readme.py`. Features, for `avbench compare`, stay in runs/.
@@ -22,7 +24,11 @@ TOKENIZERS = (
     "pca-vq",
     "pca-vq@1024x13",
 )
-SPLITS = ("arcade-mini", "vggsound-test")
+SPLITS = {
+    "arcade-mini": TOKENIZERS,
+    "vggsound-test": TOKENIZERS,
+    "arcade-test": ("avtok", "static-frame+silence", "class-mean", "mel-vocoder", "pca-vq"),
+}
 KEPT = ("manifest.json", "result.json", "clips.jsonl")
 REFERENCE = Path("runs") / "reference"
 
@@ -48,7 +54,7 @@ def keep(run: Path) -> None:
 def main() -> None:
     """Every tokenizer on every split asked for."""
     for split in sys.argv[1:] or SPLITS:
-        for tokenizer in TOKENIZERS:
+        for tokenizer in SPLITS[split]:
             run = evaluate(tokenizer, split)
             keep(run)
             print(run.name, flush=True)

@@ -25,6 +25,7 @@ from avbench.train.config import TrainConfig
 
 SCHEDULES = ("", "-vanilla", "-weighted-a", "-weighted-b", "-weighted-c", "-dual")
 METRICS = ("psnr", "ssim", "lpips", "fvd", "mr_stft", "si_sdr_aligned", "fad_aisfx")
+SHOWN = (*METRICS, "tokens_per_s", "bits_per_s", "codebook_use", "codebook_perplexity")
 RUNS = Path("runs") / "schedules"
 KEPT = ("manifest.json", "result.json", "clips.jsonl")
 SPLIT = "arcade-mini"
@@ -58,8 +59,10 @@ def train(recipe: str, clips: int, limit: int, out: Path) -> None:
 def evaluate(recipe: str, checkpoint: Path) -> Path:
     """The folder of the finished run on arcade-mini."""
     tokenizer = DUAL if recipe.endswith("-dual") else "avtok"
-    command = ["run", "--tokenizer", tokenizer, "--checkpoint", str(checkpoint), "--split", SPLIT, "--runs-dir", str(RUNS)]
-    done = subprocess.run([sys.executable, "-m", "avbench", *command], stdout=subprocess.PIPE, text=True, check=True)
+    command = ["run", "--tokenizer", tokenizer, "--checkpoint", str(checkpoint), "--split", SPLIT, "--metrics", ",".join(SHOWN)]
+    done = subprocess.run(
+        [sys.executable, "-m", "avbench", *command, "--runs-dir", str(RUNS)], stdout=subprocess.PIPE, text=True, check=True
+    )
     return Path(done.stdout.strip().splitlines()[-1])
 
 
