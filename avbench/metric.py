@@ -32,10 +32,12 @@ class MetricOptions:
     """What a metric's constructor gets, if it takes an argument.
 
     cache: folder for features of the reference clips, unique to split checksum and protocol; None: keep nothing.
+    classes: labels of the split's clips; None where the clips are not known yet.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     cache: Path | None = None
+    classes: frozenset[str] | None = None
 
 
 @runtime_checkable

@@ -19,7 +19,22 @@ from avbench.tokenizer import Tokenizer, TokenizerOptions
 
 GROUPS = {"tokenizer": "avbench.tokenizers", "metric": "avbench.metrics", "split": "avbench.splits"}
 # Offered by name, not part of a run that names no metrics: slower or near-duplicate variants of a default one.
-OPTIONAL_METRICS = frozenset({"lpips_vgg", "si_sdr_zero_mean"})
+OPTIONAL_METRICS = frozenset(
+    {
+        "lpips_vgg",
+        "si_sdr_zero_mean",
+        # of generated clips
+        "ib_score",
+        "clap_score",
+        "class_accuracy_video",
+        "class_accuracy_audio",
+        "class_accuracy_av",
+        "av_agreement",
+        "av_agreement_soft",
+        "nearest_train_video",
+        "nearest_train_audio",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)

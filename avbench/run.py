@@ -120,12 +120,13 @@ def _load_metrics(
     spec: RunSpec, tokenizer: Tokenizer, split: splits.Split, device: torch.device
 ) -> tuple[dict[str, Metric], dict[str, str]]:
     cache = cache_root() / "reference-features" / split.checksum[:16]
+    options = MetricOptions(device=device, cache=cache, classes=frozenset(clip.label for clip in split.clips if clip.label))
     metrics: dict[str, Metric] = {}
     unavailable: dict[str, str] = {}
     for name in spec.metrics or registry.default_metrics():
         name = name.replace("-", "_")
         try:
-            metric = registry.load_metric(name, MetricOptions(device=device, cache=cache))
+            metric = registry.load_metric(name, options)
             missing = metric.info.needs - tokenizer.info.modalities
             if missing:
                 raise MetricUnavailable(f"{tokenizer.info.name} has no {' and no '.join(sorted(missing))}")

@@ -1,0 +1,120 @@
+"""Does a generated clip look and sound like its class, and do its two modalities belong together? Asked of a classifier of real clips.
+
+`features/classifier.py` is fitted to real clips of the training split; its mistakes on real clips bound these values from above, so read
+them beside `identity`, the real clips' own, and beside chance. B clips, K classes.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avbench.metric import MetricInfo, MetricOptions, PerClipMetric
+from avbench.metrics.features import classifier as real_clips
+from avbench.metrics.features.frozen import NAMES, Frozen
+from avbench.types import ClipBatch, Tokens
+
+
+def class_accuracy(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(B,) 1.0 where the most probable class of (B, K) is `truth` (B,), else 0.0."""
+    return (probabilities.argmax(axis=1) == truth).astype(np.float64)
+
+
+def same_argmax(video: np.ndarray, audio: np.ndarray) -> np.ndarray:
+    """(B,) 1.0 where both give their highest probability (B, K) to the same class, else 0.0."""
+    return (video.argmax(axis=1) == audio.argmax(axis=1)).astype(np.float64)
+
+
+def shared_mass(video: np.ndarray, audio: np.ndarray) -> np.ndarray:
+    """(B,) in [0, 1]: the probability that classes drawn from (B, K) and from (B, K) are the same."""
+    return (video * audio).sum(axis=1)  # type: ignore[no-any-return]
+
+
+class _Agreement(PerClipMetric):
+    """What the metrics here have in common. `modalities`: what is looked at; `heads`: which parts of the classifier."""
+
+    name: str
+    heads: tuple[str, ...]
+    modalities: tuple[str, ...]
+    what: str
+
+    def __init__(self, options: MetricOptions) -> None:
+        """Fits the classifier where it is not in the cache. Raises MetricUnavailable for a split of other classes, or without weights."""
+        real_clips.check_classes(options.classes)
+        self.frozen = {modality: Frozen(modality, options) for modality in self.modalities}
+        self.classifier = real_clips.load(options)
+        self.info = MetricInfo(
+            name=self.name, unit="", higher_is_better=True, needs=frozenset(self.modalities), protocol=self._protocol(self.classifier)
+        )  # fmt: skip
+
+    def _protocol(self, found: real_clips.Classifier) -> str:
+        held_out = ", ".join(f"{head} {found.accuracy[head]:.3f}" for head in self.heads)
+        return (
+            f"{self.what}; multinomial logistic regression (C {real_clips.INVERSE_PENALTY:g}, standardised) on "
+            f"{' and '.join(NAMES[modality] for modality in self.modalities)}, fitted to the first {real_clips.TRAIN_CLIPS} clips of "
+            f"{real_clips.TRAIN_SPLIT}, {len(found.labels)} classes; accuracy on the {found.num_val} real clips of {real_clips.VAL_SPLIT}: "
+            f"{held_out}; chance {found.chance:.4f}"
+        )
+
+    def _probabilities(self, clips: ClipBatch) -> dict[str, np.ndarray]:
+        features = {modality: frozen.of(clips).numpy() for modality, frozen in self.frozen.items()}
+        return {head: self.classifier.probabilities(head, features) for head in self.heads}
+
+
+class _ClassAccuracy(_Agreement):
+    """Share of the clips that the classifier puts into the class of their reference."""
+
+    def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
+        """Rows (B,): 1 or 0; NaN for a clip without label. Raises MetricUnavailable for a class that the classifier does not know."""
+        labels = reference.labels or (None,) * len(reference)
+        named = [clip for clip, label in enumerate(labels) if label is not None]
+        truth = self.classifier.positions([label for label in labels if label is not None])
+        rows = np.full(len(labels), np.nan)
+        if named:
+            (probabilities,) = self._probabilities(recon).values()
+            rows[named] = class_accuracy(probabilities[named], truth)
+        return torch.from_numpy(rows)
+
+
+class ClassAccuracyVideo(_ClassAccuracy):
+    """Share of the clips whose video a classifier of real clips puts into their reference's class."""
+
+    name, heads, modalities = "class_accuracy_video", ("video",), ("video",)
+    what = "share of clips whose video is classified as their reference's label"
+
+
+class ClassAccuracyAudio(_ClassAccuracy):
+    """Share of the clips whose audio a classifier of real clips puts into their reference's class."""
+
+    name, heads, modalities = "class_accuracy_audio", ("audio",), ("audio",)
+    what = "share of clips whose audio is classified as their reference's label"
+
+
+class ClassAccuracyAv(_ClassAccuracy):
+    """Share of the clips that a classifier of real video and audio together puts into their reference's class."""
+
+    name, heads, modalities = "class_accuracy_av", ("av",), ("video", "audio")
+    what = "share of clips whose video and audio together are classified as their reference's label"
+
+
+class AvAgreement(_Agreement):
+    """Share of the clips whose video and audio are put into the same class, each by its own classifier; labels are not looked at."""
+
+    name, heads, modalities = "av_agreement", ("video", "audio"), ("video", "audio")
+    what = "share of clips whose video and audio are classified alike, each by itself"
+
+    def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
+        """Rows (B,): 1 or 0."""
+        found = self._probabilities(recon)
+        return torch.from_numpy(same_argmax(found["video"], found["audio"]))
+
+
+class AvAgreementSoft(_Agreement):
+    """Probability that classes drawn for a clip's video and for its audio are the same, each by its own classifier."""
+
+    name, heads, modalities = "av_agreement_soft", ("video", "audio"), ("video", "audio")
+    what = "sum over classes of P(class | video) x P(class | audio), mean over clips"
+
+    def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
+        """Rows (B,) in [0, 1]."""
+        found = self._probabilities(recon)
+        return torch.from_numpy(shared_mass(found["video"], found["audio"]))

@@ -1,0 +1,71 @@
+"""Does a generator hand out its training clips? Distance of each clip to the nearest training clip, against that of the real test clip.
+
+The real test clip at the same place in the split says how near to the training clips an honest clip of this kind lies, which differs by
+far between classes. A ratio near 1: as new as real clips; well below 1: copied. B clips, N training clips, D numbers a clip.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avbench.data import splits
+from avbench.metric import MetricInfo, MetricOptions, PerClipMetric
+from avbench.metrics.features.classifier import TRAIN_CLIPS, TRAIN_SPLIT, check_classes
+from avbench.metrics.features.frozen import NAMES, Frozen
+from avbench.types import ClipBatch, Tokens
+
+MAX_RATIO = 10.0  # a test clip that is all but in the training split would otherwise decide the mean
+
+
+def nearest_distance(features: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """Euclidean distance (B,) from each of `features` (B, D) to the nearest of `training` (N, D)."""
+    from scipy.spatial.distance import cdist
+
+    return cdist(np.asarray(features, np.float64), np.asarray(training, np.float64)).min(axis=1)  # type: ignore[no-any-return]
+
+
+def distance_ratio(recon: np.ndarray, reference: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """(B,) in [0, 10]: nearest training clip's distance from `recon` (B, D) over that from `reference`; NaN where the latter is 0."""
+    real = nearest_distance(reference, training)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = nearest_distance(recon, training) / real
+    return np.where(real > 0, np.minimum(ratio, MAX_RATIO), np.nan)
+
+
+class _NearestTrain(PerClipMetric):
+    """Mean over clips of `distance_ratio` in one modality."""
+
+    name: str
+    modality: str
+
+    def __init__(self, options: MetricOptions) -> None:
+        """Makes the training clips' features where they are not in the cache. Raises MetricUnavailable for clips of another kind."""
+        check_classes(options.classes)
+        self.frozen = Frozen(self.modality, options)
+        split = splits.load(TRAIN_SPLIT, limit=TRAIN_CLIPS)
+        self.training, _ = self.frozen.of_split(split)
+        self.info = MetricInfo(
+            name=self.name,
+            unit="",
+            higher_is_better=None,  # above 1 is not better than 1: noise is far from every training clip
+            needs=frozenset({self.modality}),
+            protocol=f"Euclidean distance to the nearest of the first {TRAIN_CLIPS} clips of {TRAIN_SPLIT} ({split.checksum[:8]}) "
+            f"over that of the reference, at most {MAX_RATIO:g}; {NAMES[self.modality]}; mean over clips",
+        )
+
+    def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
+        """Rows (B,): 1 as far as the reference, 0 a copy; NaN where the reference itself is a training clip."""
+        features = self.frozen.of(recon).numpy(), self.frozen.of_reference(reference).numpy()
+        return torch.from_numpy(distance_ratio(*features, self.training))
+
+
+class NearestTrainVideo(_NearestTrain):
+    """Distance of the video to the nearest training clip's, as a ratio to the reference's; well below 1 means copying."""
+
+    name, modality = "nearest_train_video", "video"
+
+
+class NearestTrainAudio(_NearestTrain):
+    """Distance of the audio to the nearest training clip's, as a ratio to the reference's; well below 1 means copying."""
+
+    name, modality = "nearest_train_audio", "audio"
