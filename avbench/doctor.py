@@ -19,8 +19,7 @@ EXTRAS = {
     "encodec": ("transformers", "EnCodec"),
     "dac": ("transformers", "Descript Audio Codec"),
     "snac": ("snac", "SNAC"),
-    "clap": ("laion_clap", "CLAP score, FAD on CLAP"),
-    "imagebind": ("imagebind", "IB-score"),
+    "clap": ("transformers", "CLAP score"),
 }
 
 

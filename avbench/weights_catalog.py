@@ -207,7 +207,15 @@ HUB_FILES = (
     _hub("larp-l-long-tokenizer", "hywang66/LARP-L-long-tokenizer", "model.safetensors", **_LARP),
     _hub("larp-l-long-ar", "hywang66/LARP-L-long-AR", "model.safetensors", **_LARP),
     _hub("larp-l-long-ar-fp", "hywang66/LARP-L-long-AR-FP", "model.safetensors", **_LARP),
-    _hub("clap", "lukewys/laion_clap", "630k-audioset-best.pt", licence="CC0-1.0", used_by="metrics fad_clap, clap"),
+    _hub(
+        "clap",
+        "lukewys/laion_clap",
+        "630k-audioset-best.pt",
+        licence="CC0-1.0",
+        used_by="metric clap_score",
+        sha256="8053c9775516af2f4902e1e8281e356cc1bf7a85e8b761908170767b77c3f037",
+    ),
+    _hub("roberta-base-vocabulary", "FacebookAI/roberta-base", "tokenizer.json", licence="MIT", used_by="metric clap_score"),
     WeightsFile(
         name="vggish",
         file="vggish-10086976.pth",
@@ -220,7 +228,9 @@ HUB_FILES = (
         name="imagebind",
         file="imagebind_huge.pth",
         licence="CC-BY-NC-SA-4.0",
-        used_by="metric imagebind",
+        used_by="metric ib_score",
+        sha256="d6f6c22bedcc90708448d5d2fbb7b2db9c73f505dc89bd0b2e09b23af1b62157",  # that of four independent copies on the hub
+        size=4_803_584_173,
         source=UrlSource(url="https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth"),
     ),
     WeightsFile(

@@ -12,12 +12,12 @@ NAMED = 3  # keys that a message spells out
 
 
 def fill(model: nn.Module, state: Mapping[str, Any], file: Path | str, kind: str) -> None:
-    """Give `model` (on the meta device, say) the tensors of `state` as its own, float32.
+    """Give `model` (on the meta device, say) the tensors of `state` as its own, float32; its integer buffers stay as they are.
 
     Raises AvbenchError that names `file`, `kind` ("a CAV-MAE Sync encoder") and the keys that are missing, unknown, of another shape
     or no floating-point tensors.
     """
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     shared = expected.keys() & state.keys()
     problems = {
         "lacks": expected.keys() - state.keys(),
@@ -28,7 +28,7 @@ def fill(model: nn.Module, state: Mapping[str, Any], file: Path | str, kind: str
     for what, names in problems.items():
         if names:
             raise AvbenchError(f"{file} is not {kind}: it {what} {_listed(names, expected, state)}")
-    model.load_state_dict({key: state[key].float() for key in expected}, assign=True)
+    model.load_state_dict({key: state[key].float() for key in expected}, strict=False, assign=True)
 
 
 def _is_float(value: Any) -> bool:

@@ -188,7 +188,7 @@ def test_an_unknown_name_gets_a_suggestion() -> None:
 def test_status_tells_what_is_present_and_what_is_not_pinned(toy: WeightsFile) -> None:
     rows = {row.name: row for row in weights.status()}
     assert rows["toy"].present is None
-    assert rows["clap"].pin == "not pinned"
+    assert rows["larp-l-long-tokenizer"].pin == "not pinned"
     weights.pull("toy", progress=False)
     assert {row.name for row in weights.status() if row.present} == {"toy"}
 
