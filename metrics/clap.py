@@ -1,6 +1,7 @@
 """CLAP score: how well a clip's sound goes with its class name in CLAP's space (Wu et al. 2023, arXiv 2211.06687)."""
 
 import importlib.util
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,6 +13,19 @@ from avbench.metrics.features.clap_inputs import as_text, load_vocabulary
 from avbench.types import ClipBatch, Tokens
 
 _SHA256 = (weights.CATALOG[clap.WEIGHTS].sha256 or "not pinned")[:10]
+
+
+def _files() -> list[Path]:
+    """Vocabulary and network. Raises MetricUnavailable that names all that are absent."""
+    found, absent = [], []
+    for name in (clap.VOCABULARY, clap.WEIGHTS):
+        try:
+            found.append(weights.path(name))
+        except weights.WeightsUnavailable as error:
+            absent.append(str(error))
+    if absent:
+        raise MetricUnavailable("; ".join(absent))
+    return found
 
 
 class ClapScore(PerClipMetric):
@@ -30,10 +44,12 @@ class ClapScore(PerClipMetric):
     )
 
     def __init__(self, options: MetricOptions) -> None:
-        """Raises MetricUnavailable where the extra or a file is absent, AvbenchError where a file holds something else."""
+        """Raises MetricUnavailable where labels, the extra or a file are absent, AvbenchError where a file holds something else."""
         if importlib.util.find_spec("transformers") is None:
             raise MetricUnavailable("the package transformers is not installed; run `pip install 'avbench[clap]'`")
-        vocabulary, network = weights.path(clap.VOCABULARY), weights.path(clap.WEIGHTS)
+        if options.classes is not None and not options.classes:
+            raise MetricUnavailable("no clip of the split has a label, whose name the sound could be compared with")
+        vocabulary, network = _files()
         self.vocabulary = load_vocabulary(vocabulary)
         self.device = torch.device(options.device)
         self.model = clap.load(network)

@@ -201,14 +201,14 @@ def test_a_vocabulary_is_accepted_only_if_it_reads_a_known_text_as_robertas_does
         clap_inputs.load_vocabulary(tmp_path / "broken.json")
 
 
-def test_without_its_files_the_metric_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_files_the_metric_names_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path))
     monkeypatch.delenv("AVBENCH_WEIGHTS", raising=False)
-    with pytest.raises(MetricUnavailable, match="avbench weights pull roberta-base-vocabulary"):
+    with pytest.raises(MetricUnavailable, match=r"pull roberta-base-vocabulary`.*avbench weights pull clap"):
         registry.load_metric("clap-score", MetricOptions())
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "roberta-base-vocabulary.json").write_text("{}")
-    with pytest.raises(MetricUnavailable, match="avbench weights pull clap"):
+    with pytest.raises(MetricUnavailable, match=r"^weights clap .*avbench weights pull clap"):
         registry.load_metric("clap-score", MetricOptions())
 
 
@@ -216,6 +216,12 @@ def test_without_its_extra_the_metric_names_the_command(monkeypatch: pytest.Monk
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MetricUnavailable, match=r"pip install 'avbench\[clap\]'"):
         metric.ClapScore(MetricOptions())
+
+
+def test_a_split_without_labels_is_told_so_before_any_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "path", lambda name: pytest.fail("looked for a file"))
+    with pytest.raises(MetricUnavailable, match="no clip of the split has a label"):
+        metric.ClapScore(MetricOptions(classes=frozenset()))
 
 
 def test_a_run_that_names_no_metrics_leaves_it_out() -> None:

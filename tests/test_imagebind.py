@@ -1,6 +1,7 @@
 """IB-score: golden values of the authors' code from clip to cosine, pre-processing by hand and against torchaudio, the file, the metric."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,21 @@ def test_only_the_clip_itself_is_looked_at(ib_score: metric.IbScore) -> None:
     assert torch.equal(rows, ib_score.update(batch.select([2, 1, 0]), batch, NO_TOKENS))
     swapped = ClipBatch(video=batch.video, audio=batch.audio[[1, 0, 2]], fps=3.90625, sample_rate=24_000)
     assert not torch.allclose(ib_score.update(batch, swapped, NO_TOKENS)[:2], rows[:2], atol=1e-4)
+
+
+def test_a_file_of_the_published_form_and_size_makes_the_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The authors' names with the published number of blocks and shapes; each tensor one number repeated, so the file is small."""
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in ImageBind().state_dict().items()}
+    layers = {"vision": 32, "audio": 12}
+    blocks = [(key, layers.get(key.split(".")[1], 1)) for key in GOLDEN["shapes"] if ".blocks.1." not in key]
+    names = {key.replace(".blocks.0.", f".blocks.{number}.") for key, count in blocks for number in range(count)}
+    _saved(tmp_path, {key: torch.zeros(1).expand(shapes.get(imagebind._renamed(key), (3,))) for key in names})
+    monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path))
+    monkeypatch.setitem(weights.CATALOG, "imagebind", replace(weights.CATALOG["imagebind"], sha256=None))
+    loaded = registry.load_metric("ib_score", MetricOptions())
+    assert isinstance(loaded, metric.IbScore)
+    assert sum(weight.numel() for weight in loaded.model.parameters()) == 632_829_440 + 86_235_648
 
 
 @pytest.mark.parametrize(

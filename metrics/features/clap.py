@@ -28,7 +28,7 @@ CLIPS_PER_CHUNK = {"cpu": 4, "cuda": 64}  # that pass the network together; boun
 # Heads of training, the front end (`clap_inputs` is the same), and what follows from the sizes.
 NOT_USED = re.compile(
     r"(audio|text)_transform\.|logit_scale_|audio_branch\.(tscam_conv|head|spectrogram_extractor|logmel_extractor)\."
-    r"|.*(relative_position_index|attn_mask|num_batches_tracked|position_ids)$"
+    r"|.*(relative_position_index|attn_mask|num_batches_tracked|position_ids|token_type_ids)$"
 )
 RENAMED = (  # the authors' names -> transformers', in this order
     ("text_branch.", "text_model."),
