@@ -4,6 +4,7 @@ trainee.py     what somebody who adds a trainee reads: models, data, objective, 
 config.py      what every recipe decides
 recipes.py     the recipes by name
 avtok/         AVTok in the stages of VFAL, and the schedules that it is compared with
+codecs/        audio codecs: EnCodec and WavTokenizer; the smallest example
 clips.py       training and held-out clips
 data.py        random access to prepared clips; mels computed once; batches in an order that (seed, step) fixes
 optimizers.py  AdamW, learning rates from clips seen

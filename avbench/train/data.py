@@ -78,6 +78,10 @@ class ClipReader:
         audio = torch.from_numpy(np.stack([self._row(self.rows[index], "audio") for index in indices])) if with_audio else None
         return TrainBatch(video=video.permute(0, 1, 4, 2, 3), mel=torch.from_numpy(mels), audio=audio)
 
+    def samples(self, index: int) -> np.ndarray:
+        """int16 (N,) of clip number `index`, mapped: a slice reads no more than itself."""
+        return self._row(self.rows[index], "audio")
+
     def _row(self, row: int, kind: str) -> np.ndarray:
         rows: np.ndarray = self._open(row // shards.CLIPS_PER_SHARD, kind)
         return rows[row % shards.CLIPS_PER_SHARD]  # type: ignore[no-any-return]

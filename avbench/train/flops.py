@@ -8,10 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def counted(forward: Callable[[], torch.Tensor]) -> float:
-    """Multiplications and additions of matrix products and convolutions in `forward` and in the backward pass from its sum.
-
-    On the meta device it costs nothing.
-    """
+    """Multiplications and additions of matrix products and convolutions in `forward` and in the backward pass from its sum."""
     with FlopCounterMode(display=False) as counter:
         forward().sum().backward()
     return float(counter.get_total_flops())

@@ -6,13 +6,15 @@ from typing import TypeVar
 
 from avbench.errors import unknown_name
 from avbench.generate import training as generate
+from avbench.train.avtok import larp_recipes as larp
 from avbench.train.avtok import recipes as avtok
+from avbench.train.codecs import recipes as codecs
 from avbench.train.config import TrainConfig
 
 Recipe = Callable[[], TrainConfig]
 C = TypeVar("C", bound=TrainConfig)
 
-RECIPES: dict[str, Recipe] = {**avtok.RECIPES, **generate.RECIPES}
+RECIPES: dict[str, Recipe] = {**avtok.RECIPES, **larp.RECIPES, **codecs.RECIPES, **generate.RECIPES}
 
 
 def shortened(config: C, clips: int) -> C:

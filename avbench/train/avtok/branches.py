@@ -1,13 +1,13 @@
 """Which stream passes through which model, and which of a model's parts that uses."""
 
-from avbench.tokenizers.avtok.config import STREAMS, StreamName
+from avbench.tokenizers.avtok.config import StreamName
 from avbench.tokenizers.avtok.parts import Part
 from avbench.train.avtok.config import AVTokTraining
 
 
 def branches(config: AVTokTraining) -> dict[str, tuple[StreamName, ...]]:
-    """Model name -> the streams that pass through it: one for both, or one each in a dual run."""
-    return {"joint": STREAMS} if config.audio_model is None else {"video": ("video",), "audio": ("audio",)}
+    """Model name -> the streams that pass through it: one for all that there are, or one each in a dual run."""
+    return {"joint": config.model.streams} if config.audio_model is None else {"video": ("video",), "audio": ("audio",)}
 
 
 def belongs(part: Part, streams: tuple[StreamName, ...]) -> bool:

@@ -11,7 +11,7 @@ from avbench.train.config import OptimConfig, StageConfig, TrainConfig
 if TYPE_CHECKING:
     from avbench.train.avtok.trainee import AVTokTrainee
 
-Schedule = Literal["vfal", "vanilla", "weighted", "dual"]
+Schedule = Literal["vfal", "vanilla", "weighted", "dual", "video"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,10 @@ class AVTokStage(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AVTokTraining(TrainConfig):
-    """A run. `model` serves both streams; a dual run has `audio_model` for the audio stream, and `model` for video only."""
+    """A run. `model` serves both streams; a dual run has `audio_model` for the audio stream, and `model` for video only.
+
+    A `model` without audio is LARP: schedule "video", no stage with an audio stream.
+    """
 
     schedule: Schedule
     model: AVTokConfig

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig
+from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.kmeans import assign
 from avbench.tokenizers.avtok.linear_init import code_width, linear_init
 from avbench.tokenizers.avtok.model import AVTokModel
@@ -74,12 +74,13 @@ def sample_patches(reader: ClipReader, config: AVTokConfig, clips: int, seed: in
     clips = min(clips, len(reader))
     order = Order(num_clips=len(reader), batch_size=clips, seed=seed).step(0)
     generator = torch.Generator().manual_seed(seed)
-    found: dict[str, list[Tensor]] = {name: [] for name in STREAMS}
+    found: dict[str, list[Tensor]] = {name: [] for name in config.streams}
     for first in range(0, clips, READ_CLIPS):
-        for name, boxes in stream_inputs(reader.batch(order[first : first + READ_CLIPS])).items():
-            patches = patchify(boxes, config.stream(name))
-            share = config.stream(name).tokens / sum(config.stream(other).tokens for other in STREAMS)
-            wanted = round(share * len(STREAMS) * PATCHES_PER_ENTRY * config.quantizer.entries / clips)
+        boxes = stream_inputs(reader.batch(order[first : first + READ_CLIPS]))
+        for name in config.streams:
+            patches = patchify(boxes[name], config.stream(name))
+            share = config.stream(name).tokens / sum(config.stream(other).tokens for other in config.streams)
+            wanted = round(share * len(config.streams) * PATCHES_PER_ENTRY * config.quantizer.entries / clips)
             for clip in patches:
                 found[name].append(clip[torch.randperm(len(clip), generator=generator)[:wanted]])
     return {name: _unit_range(torch.cat(parts)) for name, parts in found.items()}
