@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,14 @@ def test_a_file_that_does_not_fit_is_refused_by_the_keys_name(published: dict[st
     change(state)
     with pytest.raises(AvbenchError, match=named):
         clap.load(_saved(tmp_path, {"state_dict": state}), _small())
+
+
+def test_a_file_from_the_days_of_numpy_1_is_read(published: dict[str, Any], tmp_path: Path) -> None:
+    """As the authors' was: its NumPy number is rebuilt by numpy.core.multiarray.scalar, which is numpy._core's today."""
+    with zipfile.ZipFile(_saved(tmp_path, published)) as now, zipfile.ZipFile(tmp_path / "then.pt", "w") as then:
+        for entry in now.namelist():
+            then.writestr(entry, now.read(entry).replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert clap.load(tmp_path / "then.pt", _small()).audio_projection.linear1.weight.shape == (12, 64)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"state": 1}, {"state_dict": {3: torch.zeros(2)}}, {"state_dict": print}])
