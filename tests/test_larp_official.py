@@ -14,12 +14,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avbench.errors import AvbenchError
+from avbench.tokenizers.avtok.blocks import Attention
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.parts import count_parameters
-from avbench.tokenizers.larp import official
+from avbench.tokenizers.larp import inference, official
+from avbench.tokenizers.larp.inference import BlockwiseAttention, optimise
 from avbench.tokenizers.larp.official import build, load_official, official_shapes, prior_shapes
 from avbench.tokenizers.larp.official_config import official_config, published
-from avbench.tokenizers.packed import Packed, pack
+from avbench.tokenizers.packed import Packed
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "larp.json").read_text())  # of the official code: golden/make_larp.py
 PATCHES = "x_embedder.proj.weight"
@@ -93,12 +95,24 @@ def test_a_pth_gives_the_same_from_its_weights_and_not_from_their_moving_average
     assert_official(load_official(pth(tmp_path, state)).model)
 
 
-def test_packed_layers_give_the_official_codes_and_reconstruction(tmp_path: Path, state: dict[str, Tensor]) -> None:
+def test_the_fast_layers_of_a_cpu_give_the_official_codes_and_reconstruction(tmp_path: Path, state: dict[str, Tensor]) -> None:
     model = load_official(hub_folder(tmp_path, state)).model
-    pack(model)
+    optimise(model)
     if torch.backends.mkldnn.is_available():
         assert sum(isinstance(part, Packed) for part in model.modules()) == 4 * (2 + 2) + 4
+        assert sum(isinstance(part, BlockwiseAttention) for part in model.modules()) == 2 + 2
     assert_official(model)
+
+
+def test_attention_in_blocks_is_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch has no oneDNN")
+    torch.manual_seed(0)
+    attention, x = Attention(48, 3), torch.randn(2, 21, 48)
+    monkeypatch.setattr(inference, "ROWS", 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    with torch.inference_mode():
+        torch.testing.assert_close(BlockwiseAttention(attention)(x), attention(x), atol=1e-5, rtol=1e-5)
 
 
 def test_every_tensor_matters(state: dict[str, Tensor]) -> None:

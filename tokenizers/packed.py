@@ -23,6 +23,11 @@ class Packed(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
 
 
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight.T through oneDNN, with a weight that is used once; both float32 on a CPU."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")  # type: ignore[no-any-return]
+
+
 def can_pack(model: nn.Module) -> bool:
     """Whether `model` is a float32 model on the CPU of a PyTorch with oneDNN."""
     parameter = next(model.parameters())

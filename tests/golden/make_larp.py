@@ -24,8 +24,8 @@ sys.path.insert(0, str(HERE.parent / "helpers"))
 
 from official_larp import official_args, tensor, video  # noqa: E402
 
+from avbench.tokenizers.larp.inference import optimise  # noqa: E402
 from avbench.tokenizers.larp.official import load_official  # noqa: E402
-from avbench.tokenizers.packed import pack  # noqa: E402
 
 TOLERANCE = 1e-4
 
@@ -86,9 +86,9 @@ def saved(model: Any, size: str, form: str) -> Path:
 @torch.inference_mode()
 def compare(form: str, path: Path, clips: Tensor, codes: Tensor, recon: Tensor) -> None:
     model = load_official(path).model
-    for layers in ("plain", "packed"):
-        if layers == "packed":
-            pack(model)
+    for layers in ("plain", "fast"):
+        if layers == "fast":
+            optimise(model)
         ours = torch.cat([model.tokenize("video", clip[None]) for clip in clips])
         other = int((ours != codes).sum())
         worst = float((model.decode("video", model.bottleneck.quantizer.decode(codes)) - recon).abs().max())

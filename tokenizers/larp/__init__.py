@@ -1,1 +1,1 @@
-"""LARP, the video-only baseline: sizes (model), the official checkpoints (official), the adapter (tokenizer)."""
+"""LARP, the video-only baseline: sizes (model), the official checkpoints (official), CPU speed (inference), the adapter (tokenizer)."""

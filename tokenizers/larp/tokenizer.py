@@ -14,8 +14,8 @@ from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.parts import count_parameters
 from avbench.tokenizers.checkpoint_folder import MANIFEST, trained_on
 from avbench.tokenizers.edges import need_video, video_duration
+from avbench.tokenizers.larp.inference import optimise
 from avbench.tokenizers.larp.official import load_official
-from avbench.tokenizers.packed import pack
 from avbench.types import ClipBatch, Tokens
 
 OFFICIAL = "larp-l-long-tokenizer"
@@ -85,5 +85,5 @@ def load(checkpoint: Path | None, device: torch.device) -> Loaded:
 def _official(path: Path, device: torch.device, trained_on: str) -> Loaded:
     official = load_official(path)
     model, parameters = official.model.to(device), count_parameters(official.model)
-    pack(model)
+    optimise(model)
     return Loaded(model=model, revision=official.sha256[:16], parameters=parameters, trained_on=trained_on)
