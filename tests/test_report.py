@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from report_runs import CLIPS, HOSTILE, clip_row, gallery_runs, save_run, training_run
+from report_runs import CLIPS, HOSTILE, clip_row, gallery_runs, save_run, tone_clip, training_run
 from synthetic_runs import content, metric, save
 
 from avbench.cli import app
@@ -19,6 +19,7 @@ from avbench.report.pages import policy, to_json
 from avbench.report.plot import Axis, linear_ticks, log_ticks, short
 from avbench.report.rate import family, rate_plots
 from avbench.results import collect
+from avbench.samples import write_sample
 from avbench.table import build_all
 
 FLOORS = frozenset({"static-frame", "silence"})
@@ -160,6 +161,14 @@ def test_a_run_without_media_says_which_command_makes_them(tmp_path: Path) -> No
     write_site(tmp_path / "site", runs_dir=tmp_path / "runs", training_dir=tmp_path / "none")
     (page,) = (tmp_path / "site").glob("gallery-*.html")
     assert "avbench run --tokenizer 'odd name' --split arcade-mini --save-samples 2" in "".join(read(page).texts)
+
+
+def test_media_of_a_run_are_found_in_either_copy_of_it(tmp_path: Path) -> None:
+    folder = save_run(tmp_path / "runs" / "reference", 0, "x", [clip_row("a", 20.0)])
+    save_run(tmp_path / "runs", 0, "x", [clip_row("a", 20.0)])
+    write_sample(tmp_path / "runs" / folder.name / "samples", tone_clip("a"), tone_clip("a"))
+    done = write_site(tmp_path / "site", runs_dir=tmp_path / "runs", training_dir=tmp_path / "none")
+    assert (done.num_runs, done.num_sampled) == (1, 1)
 
 
 def test_results_without_clips_or_manifest_are_shown_with_what_is_missing(tmp_path: Path) -> None:

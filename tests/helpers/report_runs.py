@@ -44,7 +44,8 @@ def save_run(runs_dir, number, name, rows, *, modalities=("audio", "video"), bit
     """A finished run with its three files; its values are the means of its rows."""
     ok = [row["metrics"] for row in rows if row["status"] == "ok"]
     mean = {key: sum(values[key] for values in ok) / len(ok) for key in ("psnr", "lpips", "si_sdr")}
-    values = [metric(key, mean[key], half=abs(mean[key]) / 20 + 0.1, clips=len(ok)) for key in mean] + [
+    values = [metric(HOSTILE, 1.0, protocol=HOSTILE, reason=HOSTILE)] if name == HOSTILE else []
+    values += [metric(key, mean[key], half=abs(mean[key]) / 20 + 0.1, clips=len(ok)) for key in mean] + [
         metric("bits_per_s", bits, clips=len(ok))
     ]
     result = content(name, values, kind=kind, clips=len(rows), failed=len(rows) - len(ok), run_id=f"run-{number}", **changes)

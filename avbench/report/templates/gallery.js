@@ -75,10 +75,16 @@
     trackBox.append(card);
   }
 
+  // The run's worst or best clips by the metric that is chosen, or by its first one: a tokenizer of sound alone has no PSNR.
+  function extremes(run, side) {
+    const lists = data.extremes[run].map(([worst, best]) => (side === "worst" ? worst : best));
+    const chosen = Number(metricBox.value);
+    const metric = lists[chosen]?.length ? chosen : lists.findIndex((list) => list.length);
+    return [metric, lists[metric] ?? []];
+  }
+
   function extremeButton(run, side) {
-    const metric = Number(metricBox.value);
-    const [worst, best] = data.extremes[run][metric] ?? [[], []];
-    const list = side === "worst" ? worst : best;
+    const [metric, list] = extremes(run, side);
     const label = data.runs[run].label;
     const title = data.metrics[metric]?.title ?? "";
     const button = make("button", { type: "button", disabled: !list.length }, side);
@@ -138,9 +144,7 @@
   }
 
   function walk(run, side) {
-    const metric = Number(metricBox.value);
-    const [worst, best] = data.extremes[run][metric] ?? [[], []];
-    const list = side === "worst" ? worst : best;
+    const [metric, list] = extremes(run, side);
     if (!list.length) return;
     const key = `${run} ${metric} ${side}`;
     seen[key] = key in seen && seen.last === key ? (seen[key] + 1) % list.length : 0;
