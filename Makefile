@@ -13,13 +13,14 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --progress-bar on -e '.[train,encodec,test]'
 	touch $(STAMP)
 
-# Zero-skill floor, the classical codecs, AVTok and the linear control on 101 real clips; then the table. Resumes where it was stopped.
+# Zero-skill floor, the classical codecs, AVTok and the linear control on 101 real clips; then the table, and a page to look at and listen to. Resumes where it was stopped.
 run: install
-	$(BIN)/avbench run --tokenizer static-frame+silence --split arcade-mini
-	$(BIN)/avbench run --tokenizer h264-opus --split arcade-mini
-	$(BIN)/avbench run --tokenizer avtok --split arcade-mini
-	$(BIN)/avbench run --tokenizer pca-vq --split arcade-mini
+	$(BIN)/avbench run --tokenizer static-frame+silence --split arcade-mini --save-samples 8
+	$(BIN)/avbench run --tokenizer h264-opus --split arcade-mini --save-samples 8
+	$(BIN)/avbench run --tokenizer avtok --split arcade-mini --save-samples 8
+	$(BIN)/avbench run --tokenizer pca-vq --split arcade-mini --save-samples 8
 	$(BIN)/avbench table --split arcade-mini
+	$(BIN)/avbench report --split arcade-mini --out site
 
 test: install
 	$(BIN)/avbench weights pull i3d-k400 alexnet vgg16 aisfx hifigan-universal
