@@ -234,7 +234,7 @@ def test_a_killed_prepare_is_resumed(tmp_path: Path, cache: Path) -> None:
     folder = video_files(tmp_path / "v", [f"{k:03d}.mp4" for k in range(70)])
     process = start(folder)
     deadline = time.monotonic() + 120
-    while not list(cache.glob("prepared/*/index.jsonl")):
+    while not any(b"\n" in index.read_bytes() for index in cache.glob("prepared/*/index.jsonl")):
         assert time.monotonic() < deadline, "nothing was prepared in two minutes"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
