@@ -68,15 +68,16 @@ def plugins(kind: str) -> dict[str, Plugin]:
 def load_tokenizer(name: str, *, checkpoint: Path | str | None = None, device: torch.device | str = "cpu", seed: int = 0) -> Tokenizer:
     """The tokenizer called `name`: a registered one ("h264"), with variants ("h264@20k"), "A+B", or "path/to/file.py:Class".
 
+    checkpoint: a file or folder as published; for "A+B", one for each part, "PATH+PATH", where either may be left out ("+PATH").
     Raises UsageError for an unknown name, AvbenchError where its plugin or checkpoint cannot be loaded.
     """
+    if "+" in name and ".py:" not in name:
+        return _composite(name, None if checkpoint is None else str(checkpoint), device, seed)
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and not path.exists():
         raise AvbenchError(f"checkpoint {path} does not exist; give a file or folder as it was published")
     if ".py:" in name:
         return _construct(name, _class_from_file(name), TokenizerOptions(checkpoint=path, device=torch.device(device), seed=seed))
-    if "+" in name:
-        return _composite(name, path, device, seed)
     base, variants = parse_variants(name)
     known = plugins("tokenizer")
     if base not in known:
@@ -108,15 +109,26 @@ def default_metrics() -> tuple[str, ...]:
     return tuple(name for name in plugins("metric") if name not in OPTIONAL_METRICS)
 
 
-def _composite(name: str, checkpoint: Path | None, device: torch.device | str, seed: int) -> Tokenizer:
+def _composite(name: str, checkpoint: str | None, device: torch.device | str, seed: int) -> Tokenizer:
     from avbench.tokenizers.composite import Composite
 
-    if checkpoint is not None:
-        raise UsageError(f"--checkpoint is for one tokenizer; {name} is a composite")
-    parts = [load_tokenizer(part, device=device, seed=seed) for part in name.split("+")]
-    if len(parts) != 2:
-        raise UsageError(f'"{name}" joins {len(parts)} tokenizers; a composite is one video and one audio tokenizer, "A+B"')
+    names = name.split("+")
+    if len(names) != 2:
+        raise UsageError(f'"{name}" joins {len(names)} tokenizers; a composite is one video and one audio tokenizer, "A+B"')
+    paths = (None, None) if checkpoint is None else _split_checkpoint(name, checkpoint)
+    parts = [load_tokenizer(part, checkpoint=path, device=device, seed=seed) for part, path in zip(names, paths, strict=True)]
     return Composite(parts[0], parts[1])
+
+
+def _split_checkpoint(name: str, checkpoint: str) -> tuple[str | None, str | None]:
+    """ "PATH+PATH" -> both; a path may hold a "+" itself, so each is tried as the one between. Raises AvbenchError where none fits."""
+    places = [place for place, letter in enumerate(checkpoint) if letter == "+"]
+    for first, second in ((checkpoint[:place], checkpoint[place + 1 :]) for place in places):
+        if all(not path or Path(path).exists() for path in (first, second)):
+            return first or None, second or None
+    raise AvbenchError(
+        f"checkpoint {checkpoint}: {name} takes two that exist, PATH+PATH in the order of its parts (either may be left out)"
+    )
 
 
 def _construct(name: str, factory: Callable[..., Any], options: TokenizerOptions) -> Tokenizer:

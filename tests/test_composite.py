@@ -1,5 +1,8 @@
 """Two tokenizers as one: order, streams, and what cannot be joined."""
 
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -63,3 +66,50 @@ def test_info_adds_parameters_and_names_the_most_elaborate_kind() -> None:
 
     info = Composite(StaticFrame(), Learned()).info
     assert (info.kind, info.parameters, info.trained_on, info.revision) == ("learned", 5, "songs", "1+7")
+
+
+@pytest.fixture
+def two_parts(tmp_path: Path) -> Path:
+    """A plugin file whose tokenizers tell in their revision which checkpoint they were handed."""
+    file = tmp_path / "parts.py"
+    file.write_text(PARTS)
+    return file
+
+
+PARTS = """
+from dataclasses import replace
+from avbench.tokenizers.controls import Silence, StaticFrame
+
+class Video(StaticFrame):
+    def __init__(self, options):
+        self.info = replace(StaticFrame.info, revision=str(options.checkpoint and options.checkpoint.name))
+
+class Audio(Silence):
+    def __init__(self, options):
+        self.info = replace(Silence.info, revision=str(options.checkpoint and options.checkpoint.name))
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "revision"),
+    [("{0}/a+{0}/b", "a+b"), ("+{0}/b", "None+b"), ("{0}/a+", "a+None"), ("{0}/c+d+{0}/b", "c+d+b"), (None, "None+None")],
+)
+def test_each_part_takes_its_own_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, revision: str, two_parts: Path
+) -> None:
+    for name in ("a", "b", "c+d"):
+        (tmp_path / name).touch()
+    known = {
+        name: registry.Plugin(name=name, distribution="test", entry_point=EntryPoint(name, f"parts:{name.title()}", "avbench.tokenizers"))
+        for name in ("video", "audio")
+    }
+    monkeypatch.setattr(registry, "plugins", lambda kind: known)
+    monkeypatch.syspath_prepend(str(two_parts.parent))
+    tokenizer = registry.load_tokenizer("video+audio", checkpoint=given and given.format(tmp_path))
+    assert tokenizer.info.revision == revision
+
+
+@pytest.mark.parametrize("given", ["nowhere", "nowhere+", "nowhere+nowhere"])
+def test_a_checkpoint_that_is_not_there_is_an_error(given: str) -> None:
+    with pytest.raises(AvbenchError, match="takes two that exist"):
+        registry.load_tokenizer("static-frame+silence", checkpoint=given)
