@@ -48,7 +48,9 @@ def _terminal() -> str:
 
 
 @app.command()
-@click.option("--tokenizer", required=True, help='A name, "name@variant", "A+B", or path/to/file.py:Class.')
+@click.option(
+    "--tokenizer", required=True, help='A name, "name@variant", "A+B", path/to/file.py:Class; of real clips: real, shuffled, copy-train.'
+)
 @click.option("--split", required=True, help="arcade-mini, vggsound-test, folder:PATH, ...")
 @click.option("--task", type=click.Choice(["reconstruct", "a2v", "v2a", "av"]), default="reconstruct", show_default=True)
 @click.option("--metrics", default="", help="Comma-separated names; default: all that suit.")
@@ -56,12 +58,21 @@ def _terminal() -> str:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
-@click.option("--checkpoint", type=click.Path(), help="The tokenizer's weights: a file or folder as published.")
+@click.option("--checkpoint", type=click.Path(), help='The tokenizer\'s weights, a file or folder as published; of "A+B": PATH+PATH.')
+@click.option("--generator", type=click.Path(), help="Generation: a folder of avbench train ar-...; default: the one that fits.")
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="Generation; 0: the likeliest token.")
+@click.option("--top-k", type=int, default=0, show_default=True, help="Generation: draw from the K likeliest tokens; 0: all.")
+@click.option("--top-p", type=float, default=1.0, show_default=True, help="Generation: from the likeliest that make up P.")
+@click.option("--guidance", type=float, default=1.0, show_default=True, help="Generation: strength of the condition; 1: no guidance.")
 @click.option("--fresh", is_flag=True, help="Forget what an earlier run of the same id left.")
 @click.option("--save-samples", type=click.IntRange(min=0), default=0, metavar="K", help="Save the first K clips as mp4 and PNG.")
 @RUNS_DIR
 def run(metrics: str, fresh: bool, save_samples: int, runs_dir: Path, **options: Any) -> None:
-    """Evaluate a tokenizer on a split; prints its row, and last the run's folder. The same command resumes a killed run."""
+    """Evaluate a tokenizer on a split; prints its row, and last the run's folder. The same command resumes a killed run.
+
+    --task a2v (audio to video), v2a (video to audio) and av (class to both) evaluate what a generator makes of the tokenizer's tokens;
+    for them "real", "shuffled" and "copy-train" are tokenizers too: rows of real clips to read the others by.
+    """
     from avbench.results import Results, read_result
     from avbench.run import evaluate
     from avbench.table import build_all, render

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from avbench import payload
 from avbench.errors import AvbenchError
+from avbench.generate.interface import ClipGenerator
 from avbench.tokenizer import Tokenizer
 from avbench.types import ClipBatch, ClipFailure, Tokens
 
@@ -64,6 +65,8 @@ def _pass(tokenizer: Tokenizer, reference: ClipBatch) -> Reconstruction:
         recon = _attempt("decode", lambda: tokenizer.decode(received))
         clock.lap("decode")
     recon = conform(reference, recon, tokenizer.info.modalities)
+    if isinstance(tokenizer, ClipGenerator):
+        recon = tokenizer.paired(reference, recon)
     return Reconstruction(reference=reference, recon=recon, tokens=received, seconds=clock.seconds)
 
 

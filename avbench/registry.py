@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 
+from avbench.board import metrics_of
 from avbench.errors import AvbenchError, UsageError, unknown_name
 from avbench.metric import Metric, MetricOptions
 from avbench.tokenizer import Tokenizer, TokenizerOptions
+from avbench.types import Task
 
 GROUPS = {"tokenizer": "avbench.tokenizers", "metric": "avbench.metrics", "split": "avbench.splits"}
 # Offered by name, not part of a run that names no metrics: slower or near-duplicate variants of a default one.
@@ -24,6 +26,9 @@ OPTIONAL_METRICS = frozenset(
         "lpips_vgg",
         "si_sdr_zero_mean",
         # of generated clips
+        "gfvd",
+        "gfad_aisfx",
+        "gfad_vggish",
         "ib_score",
         "clap_score",
         "class_accuracy_video",
@@ -104,9 +109,12 @@ def load_metric(name: str, options: MetricOptions) -> Metric:
     return metric
 
 
-def default_metrics() -> tuple[str, ...]:
-    """The metrics of a run that names none, plugins' included."""
-    return tuple(name for name in plugins("metric") if name not in OPTIONAL_METRICS)
+def default_metrics(task: Task = "reconstruct") -> tuple[str, ...]:
+    """The metrics of a run that names none: of reconstructions all, plugins' included; of generated clips those of their board."""
+    known = plugins("metric")
+    if task == "reconstruct":
+        return tuple(name for name in known if name not in OPTIONAL_METRICS)
+    return tuple(name for name in metrics_of(task) if name in known)
 
 
 def _composite(name: str, checkpoint: str | None, device: torch.device | str, seed: int) -> Tokenizer:

@@ -17,6 +17,8 @@ from avbench import distributed, manifest, registry, summary
 from avbench.code_version import code_version
 from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
+from avbench.generate.interface import ClipGenerator
+from avbench.generate.tasks import TARGETS
 from avbench.measure import measure_batch
 from avbench.metric import Metric, MetricOptions, MetricUnavailable
 from avbench.paths import cache_root
@@ -24,7 +26,7 @@ from avbench.reconstruct import Reconstruction
 from avbench.samples import has_sample, slug, write_sample
 from avbench.store import RunStore
 from avbench.tokenizer import Tokenizer
-from avbench.types import RunSpec
+from avbench.types import RunSpec, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ def evaluate(spec: RunSpec, *, runs_dir: Path = Path("runs"), fresh: bool = Fals
     """Evaluate `spec`, resuming what `runs_dir` holds of it. Raises AvbenchError; a clip that fails is a row, not an error."""
     context = load(spec)
     store = RunStore(runs_dir / run_id(context))
+    _keep_generated(context, store)
     if not context.world.is_main:
         return _assist(context, store)
     with store.lock():
@@ -85,18 +88,18 @@ def _assist(context: Context, store: RunStore) -> Run:
 
 
 def load(spec: RunSpec) -> Context:
-    """Tokenizer, split and metrics of `spec`; whatever cannot be had is known before any compute."""
-    if spec.task != "reconstruct":
-        raise UsageError(f"task {spec.task} needs a trained generator, which this version does not have yet; use --task reconstruct")
+    """Tokenizer (or generator), split and metrics of `spec`; whatever cannot be had is known before any compute."""
     _check_names(spec)
     world = distributed.join()
     device = distributed.pick_device(spec.device, world)
     if not world.is_main:
         world.wait()  # the first process prepares clips and fetches weights; the others find them
-    tokenizer = registry.load_tokenizer(spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed)
+    tokenizer = _tokenizer(spec, device)
     split = splits.load(spec.split, limit=spec.limit, progress=world.is_main)
     if not split.clips:
         raise AvbenchError(f"split {spec.split} has no clips. {split.note}")
+    if isinstance(tokenizer, ClipGenerator):
+        tokenizer.begin(split)
     metrics, unavailable = _load_metrics(spec, tokenizer, split, device)
     if world.is_main:
         world.wait()
@@ -104,6 +107,23 @@ def load(spec: RunSpec) -> Context:
         spec=replace(spec, device=device.type), device=device, world=world, tokenizer=tokenizer, split=split,
         metrics=metrics, unavailable=unavailable,
     )  # fmt: skip
+
+
+def _tokenizer(spec: RunSpec, device: torch.device) -> Tokenizer:
+    """What is evaluated: a tokenizer, or for the tasks that generate, a generator of its tokens."""
+    if spec.task != "reconstruct":
+        from avbench.generate.load import load as load_generator
+
+        return load_generator(spec, spec.task, device)
+    if spec.generator is not None:
+        raise UsageError("--generator goes with --task a2v, v2a or av; a reconstruction needs none")
+    return registry.load_tokenizer(spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed)
+
+
+def _keep_generated(context: Context, store: RunStore) -> None:
+    """A generator leaves each finished clip's tokens in the run's folder, and a stopped run goes on after it."""
+    if isinstance(context.tokenizer, ClipGenerator):
+        context.tokenizer.keep_in(store.generated)
 
 
 def _check_names(spec: RunSpec) -> None:
@@ -123,13 +143,11 @@ def _load_metrics(
     options = MetricOptions(device=device, cache=cache, classes=frozenset(clip.label for clip in split.clips if clip.label))
     metrics: dict[str, Metric] = {}
     unavailable: dict[str, str] = {}
-    for name in spec.metrics or registry.default_metrics():
+    for name in spec.metrics or registry.default_metrics(spec.task):
         name = name.replace("-", "_")
         try:
             metric = registry.load_metric(name, options)
-            missing = metric.info.needs - tokenizer.info.modalities
-            if missing:
-                raise MetricUnavailable(f"{tokenizer.info.name} has no {' and no '.join(sorted(missing))}")
+            _check_needs(metric, spec.task, tokenizer)
             metrics[name] = metric
         except (MetricUnavailable, AvbenchError) as error:
             unavailable[name] = str(error)
@@ -138,8 +156,20 @@ def _load_metrics(
     return metrics, unavailable
 
 
+def _check_needs(metric: Metric, task: Task, tokenizer: Tokenizer) -> None:
+    """Raises MetricUnavailable for a modality that is not there. What is generated is judged alone, or with the condition beside it."""
+    if task == "reconstruct":
+        missing = metric.info.needs - tokenizer.info.modalities
+        says = f"{tokenizer.info.name} has no"
+    else:
+        missing = metric.info.needs - set(TARGETS[task]) if len(metric.info.needs) == 1 else frozenset()
+        says = f"{task} generates no"
+    if missing:
+        raise MetricUnavailable(f"{says} {' and no '.join(sorted(missing))}")
+
+
 def run_id(context: Context) -> str:
-    """`<tokenizer>_<split>_<hash>`: the same inputs and code give the same folder, anything else another one."""
+    """`<tokenizer>_[<task>_]<split>_<hash>`: the same inputs and code give the same folder, anything else another one."""
     facts = {
         "spec": asdict(context.spec),
         "revision": context.tokenizer.info.revision,
@@ -150,7 +180,8 @@ def run_id(context: Context) -> str:
         "code": code_version(context.tokenizer, context.metrics.values()),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
-    return f"{slug(context.tokenizer.info.name)}_{slug(context.spec.split)}_{digest}"
+    task = "" if context.spec.task == "reconstruct" else f"{context.spec.task}_"
+    return f"{slug(context.tokenizer.info.name)}_{task}{slug(context.spec.split)}_{digest}"
 
 
 def describe(context: Context) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 manifest.json   spec, versions, git commit, hardware, tokenizer, split, protocols
 parts/00012.npz one finished batch: its rows and features; appears whole (rename) or not at all
+generated/      tokens of each generated clip (tasks a2v, v2a, av)
 clips.jsonl     one line a clip, appended as batches finish, rewritten in the split's order from the parts in the end
 features.npz    rows of the distribution metrics (FVD, FAD, ...), ok clips in the split's order
 result.json     the values, with intervals; there only when the run is complete
@@ -59,6 +60,7 @@ class RunStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.parts = folder / "parts"
+        self.generated = folder / "generated"
         with _disk_errors(folder):
             self.parts.mkdir(parents=True, exist_ok=True)
 
@@ -76,6 +78,7 @@ class RunStore:
     def clear(self) -> None:
         """Forget everything (--fresh)."""
         shutil.rmtree(self.parts)
+        shutil.rmtree(self.generated, ignore_errors=True)
         for name in ("clips.jsonl", "result.json", "features.npz"):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / "samples", ignore_errors=True)

@@ -132,7 +132,11 @@ class MetricValue:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """What `avbench run` was asked for. `metrics` empty: every metric that suits the task."""
+    """What `avbench run` was asked for. `metrics` empty: every metric that suits the task.
+
+    generator: folder of a trained generator, for the tasks that generate; None: the one that fits. temperature, top_k, top_p, guidance:
+    how its tokens are drawn (avbench/generate/draw.py).
+    """
 
     tokenizer: str
     split: str
@@ -143,3 +147,8 @@ class RunSpec:
     device: str = "auto"
     batch_size: int = 8
     checkpoint: str | None = None
+    generator: str | None = None
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    guidance: float = 1.0

@@ -5,6 +5,7 @@ against those of all reconstructions. Biased upwards for few clips, and more so 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -93,3 +94,19 @@ class FadVggish(_Fad):
         super().__init__(options)
         model = vggish.load(options.device)
         self.embed = lambda audio, sample_rate: vggish.embed(model, audio, sample_rate)
+
+
+def _generated(info: MetricInfo) -> MetricInfo:
+    return replace(info, name=f"g{info.name}", protocol=f"generated against the split's real clips, as many of each; {info.protocol}")
+
+
+class GFadAisfx(FadAisfx):
+    """FAD of generated clips under the sound-effects CNN, between the test split's clips and as many generated ones."""
+
+    info = _generated(FadAisfx.info)
+
+
+class GFadVggish(FadVggish):
+    """FAD of generated clips under VGGish, between the test split's clips and as many generated ones."""
+
+    info = _generated(FadVggish.info)

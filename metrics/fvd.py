@@ -4,6 +4,8 @@ I3D's 400 Kinetics logits of every clip; Fréchet distance between Gaussians fit
 clips (two samples of one 400-d normal: 159 at N = 512, 40 at N = 2048), so values with different N are not comparable.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -57,6 +59,12 @@ class Fvd:
 
     def compute(self, rows: np.ndarray) -> float:
         return frechet_from_features(rows[:, 0], rows[:, 1])
+
+
+class GFvd(Fvd):
+    """FVD of generated clips: the same distance, between the test split's clips and as many generated ones."""
+
+    info = replace(Fvd.info, name="gfvd", protocol=f"generated against the split's real clips, as many of each; {Fvd.info.protocol}")
 
 
 def _unnamed(count: int) -> tuple[str, ...]:

@@ -249,7 +249,7 @@ def test_samples_are_playable_pictures_with_sound(avbench: Command, clip_folder:
         (("run", "--tokenizer", "identity", "--split", "arcade-minni"), 2, 'did you mean "arcade-mini"'),
         (("run", "--tokenizer", "identity", "--split", "arcade-mini", "--metrics", "pnsr"), 2, 'did you mean "psnr"'),
         (("run", "--tokenizer", "identity"), 2, "--split"),
-        (("run", "--tokenizer", "identity", "--split", "arcade-mini", "--task", "a2v"), 2, "generator"),
+        (("run", "--tokenizer", "identity", "--split", "arcade-mini", "--task", "a2v"), 1, "avbench train ar-mini"),
         (("runn",), 2, "runn"),
         (("compare", "nowhere", "nowhere"), 1, "nowhere"),
     ],

@@ -95,6 +95,16 @@ def check_match(trained: Trained, tokenizer: Tokenizer, task: str) -> None:
         )
 
 
+def speaks(folder: Path, tokenizer: Tokenizer, task: str) -> bool:
+    """Whether the folder's manifest is of a generator of `task` for exactly this tokenizer. Its weights are not read."""
+    try:
+        manifest = _manifest(folder)
+        wanted = {"name": tokenizer.info.name, "revision": tokenizer.info.revision}
+        return bool(manifest["tokenizer"] == wanted and task in _layout(folder, manifest["layout"]).tasks)
+    except (AvbenchError, OSError):
+        return False
+
+
 def build(config: GeneratorConfig, layout: Layout, compute_dtype: torch.dtype = torch.float32) -> Generator:
     """A generator for the layout's vocabulary, weights drawn at random."""
     return Generator(

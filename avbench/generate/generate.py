@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from avbench import payload
+from avbench.data.splits import Split
 from avbench.errors import AvbenchError
 from avbench.generate.checkpoint import Trained, check_match
 from avbench.generate.draw import Drawing, uniforms
@@ -20,6 +21,7 @@ from avbench.generate.tokens import blanked, space_of
 from avbench.samples import slug
 from avbench.store import replacing
 from avbench.tokenizer import Tokenizer
+from avbench.tokenizers.checkpoint_folder import trained_on
 from avbench.types import ClipBatch, Tokens
 
 ROUND = {"cpu": 8, "cuda": 64}  # clips that are drawn together
@@ -30,7 +32,7 @@ class Generation:
 
     A clip's tokens follow from the generator, the tokenizer, `how`, the seed, its id and its condition. Matrix products of another batch
     size round differently, so clips are always drawn in rounds of ROUND, short ones filled up: the same clips whatever the batch size.
-    kept: a folder; a clip that is finished stays there, and a run that was stopped goes on after it.
+    kept: a folder for one generator and one way to draw; a clip that is finished stays there, and a run that was stopped goes on after it.
     """
 
     def __init__(
@@ -46,11 +48,21 @@ class Generation:
         drawn = hashlib.sha256(json.dumps([trained.revision, task, asdict(how), seed], sort_keys=True).encode()).hexdigest()[:16]
         self.info = replace(
             tokenizer.info,
+            name=f"{tokenizer.info.name}/{trained.model.config.name}{_other_than_default(how)}",
             revision=f"{tokenizer.info.revision}-{drawn}",
             modalities=frozenset(TARGETS[task]),
-            trained_on=str(trained.provenance.get("split", "not stated in its manifest")),
+            parameters=tokenizer.info.parameters + sum(part.numel() for part in trained.model.parameters()),
+            trained_on=trained_on(trained.provenance),
         )
-        self.kept = None if kept is None else kept / hashlib.sha256(self.info.revision.encode()).hexdigest()[:16]
+        self.kept = kept
+
+    def begin(self, split: Split) -> None:
+        """See `interface.ClipGenerator`."""
+        self.check([clip.label for clip in split.clips])
+
+    def keep_in(self, folder: Path) -> None:
+        """See `interface.ClipGenerator`."""
+        self.kept = folder
 
     def check(self, labels: Sequence[str | None]) -> None:
         """Raises UsageError for class-conditional generation of clips without a label, or of a class that was not trained."""
@@ -152,3 +164,10 @@ class Generation:
                 file.write(tokens)
         except OSError as error:
             raise AvbenchError(f"{path} cannot be written ({error}); free some space and repeat the command") from error
+
+
+def _other_than_default(how: Drawing) -> str:
+    """ " (guidance 1.5, top-k 50)": what a row must say of how its clips were drawn."""
+    default = Drawing()
+    told = [f"{key.replace('_', '-')} {value:g}" for key, value in asdict(how).items() if value != getattr(default, key)]
+    return f" ({', '.join(told)})" if told else ""
