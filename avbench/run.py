@@ -227,13 +227,13 @@ def _measure(context: Context, store: RunStore, samples: range) -> None:
             seconds = {**result.seconds, "read": waited, "total": result.seconds["total"] + waited}
             store.save(replace(result, seconds=seconds))
         for done_clips in reconstructions:
-            _save_samples(store, done_clips, ids)
+            _save_samples(store, done_clips, ids, context.spec.task)
 
 
-def _save_samples(store: RunStore, clips: Reconstruction, ids: set[str]) -> None:
+def _save_samples(store: RunStore, clips: Reconstruction, ids: set[str], task: Task) -> None:
     for index, clip_id in enumerate(clips.reference.ids):
         if clip_id in ids:
-            write_sample(store.folder / "samples", clips.reference.select([index]), clips.recon.select([index]))
+            write_sample(store.folder / "samples", clips.reference.select([index]), clips.recon.select([index]), task)
 
 
 def _tracked(context: Context, wanted: Sequence[int]) -> Iterator[tuple[splits.Batch, float]]:

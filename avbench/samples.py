@@ -4,22 +4,25 @@ samples/<name>/reference.mp4, recon.mp4     the picture (H.264 at CRF 16: a look
 samples/<name>/reference.flac, recon.flac   the sound, sample by sample as measured, 16 bits
 samples/<name>/reference.png, recon.png     its mel spectrogram, nothing but the picture: its width is the clip's duration
 samples/<name>/reference.jpg, recon.jpg     the middle frame, to show before anything plays
-samples/<name>.mp4                          both side by side, reference in the left ear: one file to send around
+samples/<name>.mp4                          both side by side, reference in the left ear: one file to send around; of a generated clip
+                                            condition | generated | real (avbench/generate/panels.py)
 
-What a tokenizer lacks is not there. Picture and sound are apart because browsers run a movie with sound by the sound device's
-clock, each movie by its own, and those without by one: eleven movies with sound start up to 120 ms apart (Chromium 150, busy machine).
+What a tokenizer lacks is not there; a generated clip's recon holds its condition, too. Picture and sound are apart because browsers run a
+movie with sound by the sound device's clock, each movie by its own, and those without by one: eleven movies with sound start up to 120 ms
+apart (Chromium 150, busy machine).
 """
 
 import hashlib
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from avbench.data.media import write_mp4
-from avbench.types import ClipBatch
+from avbench.types import ClipBatch, Task
 
 SCALE = 2  # a 128-pixel frame is shown at 256 in the side-by-side picture
 RANGE_DB = 80.0  # of a spectrogram, below the reference's loudest point
@@ -42,16 +45,21 @@ def has_sample(samples: Path, clip_id: str) -> bool:
     return (samples / f"{name}.mp4").is_file() and (samples / name / "reference.flac").is_file()
 
 
-def write_sample(samples: Path, reference: ClipBatch, recon: ClipBatch) -> None:
+def write_sample(samples: Path, reference: ClipBatch, recon: ClipBatch, task: Task = "reconstruct") -> None:
     """Everything this module's docstring lists, of a batch of one clip, below the folder `samples`."""
     name = sample_name(reference.ids[0])
     folder = samples / name
     folder.mkdir(parents=True, exist_ok=True)
-    top = _loudest(reference)
+    top = loudest(reference)
     for side, clip in (("reference", reference), ("recon", recon)):
         _write_side(folder / side, clip, reference, top)
     temporary = samples / f".{name}.mp4"
-    _write_pair(temporary, reference, recon)
+    if task == "reconstruct":
+        _write_pair(temporary, reference, recon)
+    else:
+        from avbench.generate.panels import write_panels
+
+        write_panels(temporary, task, reference, recon)
     temporary.replace(samples / f"{name}.mp4")  # last: a sample that is there is complete
 
 
@@ -83,15 +91,22 @@ def _write_pair(path: Path, reference: ClipBatch, recon: ClipBatch) -> None:
 
 def write_spectrogram(path: Path, sound: Tensor, sample_rate: int, top: float) -> None:
     """Mel spectrogram of `sound` (1, N): one pixel a frame and a band, low bands at the bottom, colours from `top` dB to 80 dB below."""
-    from matplotlib import colormaps
     from PIL import Image
 
+    Image.fromarray(spectrogram(sound, sample_rate, top)).quantize(128).save(path, optimize=True)
+
+
+def spectrogram(sound: Tensor, sample_rate: int, top: float) -> np.ndarray:
+    """The picture that `write_spectrogram` writes: uint8 (MEL_BANDS, frames, 3)."""
+    from matplotlib import colormaps
+
     level = ((_mel_db(sound, sample_rate) - top) / RANGE_DB + 1).clamp(0, 1)
-    pixels = colormaps["magma"](level.flip(0).numpy(), bytes=True)[..., :3]
-    Image.fromarray(pixels.copy()).quantize(128).save(path, optimize=True)
+    pixels: np.ndarray = colormaps["magma"](level.flip(0).numpy(), bytes=True)[..., :3]
+    return pixels.copy()
 
 
-def _loudest(reference: ClipBatch) -> float:
+def loudest(reference: ClipBatch) -> float:
+    """The loudest point of the first clip's mel spectrogram, in dB."""
     assert reference.audio is not None
     return float(_mel_db(reference.audio[0][:1], reference.sample_rate).max())
 

@@ -1,5 +1,6 @@
 """Samples of a run: what is kept of a clip, under which name, and that it is the clip."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from avbench.samples import MEL_BANDS, has_sample, sample_name, write_sample
-from avbench.types import ClipBatch
+from avbench.types import ClipBatch, Task
 
 RATE = 24_000
 
@@ -84,3 +85,34 @@ def test_a_name_stays_inside_the_folder_and_two_ids_never_share_one(hostile: str
 def test_a_sample_of_an_older_version_counts_as_absent(tmp_path: Path) -> None:
     (tmp_path / f"{sample_name('a/b')}.mp4").touch()
     assert not has_sample(tmp_path, "a/b")
+
+
+@pytest.mark.parametrize(("task", "height", "ears"), [("a2v", 256, 1), ("v2a", 256, 2), ("av", 320, 2)])
+def test_a_generated_clip_is_shown_between_its_condition_and_the_real_one(tmp_path: Path, task: Task, height: int, ears: int) -> None:
+    real, made = clip(), clip(hertz=3000.0)
+    assert made.video is not None
+    write_sample(tmp_path, real, replace(made, video=1 - made.video), task)
+    with av.open(str(tmp_path / f"{sample_name('a/b')}.mp4")) as file:
+        frames = [frame.to_ndarray(format="rgb24") / 255 for frame in file.decode(video=0)]
+        assert file.streams.audio[0].codec_context.layout.nb_channels == ears
+    assert {frame.shape for frame in frames} == {(height, 768, 3)}
+    condition, shown, truth = (np.stack([frame[:256, 256 * k : 256 * (k + 1)] for frame in frames]) for k in range(3))
+    brightness = np.linspace(0.2, 0.9, 8)
+    if task == "v2a":
+        assert condition.mean((1, 2, 3)) == pytest.approx(brightness, abs=0.03)
+        assert np.abs(shown - truth).mean() > 0.02  # two spectrograms, of tones that differ
+    else:
+        assert shown.mean((1, 2, 3)) == pytest.approx(1 - brightness, abs=0.03)
+        assert truth.mean((1, 2, 3)) == pytest.approx(brightness, abs=0.03)
+    if task == "a2v":
+        cursor = condition[:, :, :, :].min((1, 3)).argmax(1)
+        assert cursor == pytest.approx(np.arange(8) * 32, abs=3)  # the white line, in step with the frames
+
+
+def test_a_class_is_written_on_a_card(tmp_path: Path) -> None:
+    cards = []
+    for label in ("x", "a much longer name"):
+        write_sample(tmp_path / label, replace(clip(), labels=(label,)), clip(), "av")
+        with av.open(str(tmp_path / label / f"{sample_name('a/b')}.mp4")) as file:
+            cards.append(next(file.decode(video=0)).to_ndarray(format="rgb24")[:, :256])
+    assert 0 < (cards[0] > 128).mean() < (cards[1] > 128).mean() < 0.1
