@@ -10,7 +10,9 @@ from torch import Tensor
 
 from avbench.metric import MetricInfo, MetricOptions, PerClipMetric
 from avbench.metrics.features import classifier as real_clips
-from avbench.metrics.features.frozen import NAMES, Frozen
+from avbench.metrics.features import training_clips
+from avbench.metrics.features.frozen import MODALITIES, NAMES, Frozen
+from avbench.metrics.features.once import Once
 from avbench.types import ClipBatch, Tokens
 
 
@@ -38,26 +40,28 @@ class _Agreement(PerClipMetric):
     what: str
 
     def __init__(self, options: MetricOptions) -> None:
-        """Fits the classifier where it is not in the cache. Raises MetricUnavailable for a split of other classes, or without weights."""
-        real_clips.check_classes(options.classes)
-        self.frozen = {modality: Frozen(modality, options) for modality in self.modalities}
-        self.classifier = real_clips.load(options)
+        """Cheap: the classifier is read, or fitted, at the first `update`. Raises MetricUnavailable for a split of other classes, or
+        without weights."""
+        training_clips.check_classes(options.classes)
+        networks = self.modalities if real_clips.fitted_file().exists() else MODALITIES  # a fit is of all heads
+        self.frozen = {modality: Frozen(modality, options) for modality in networks}
+        self.classifier = Once(lambda: real_clips.load(options))
         self.info = MetricInfo(
-            name=self.name, unit="", higher_is_better=True, needs=frozenset(self.modalities), protocol=self._protocol(self.classifier)
+            name=self.name, unit="", higher_is_better=True, needs=frozenset(self.modalities), protocol=self._protocol()
         )  # fmt: skip
 
-    def _protocol(self, found: real_clips.Classifier) -> str:
-        held_out = ", ".join(f"{head} {found.accuracy[head]:.3f}" for head in self.heads)
+    def _protocol(self) -> str:
+        num_classes = len(set(training_clips.labels()))
         return (
-            f"{self.what}; multinomial logistic regression (C {real_clips.INVERSE_PENALTY:g}, standardised) on "
-            f"{' and '.join(NAMES[modality] for modality in self.modalities)}, fitted to the first {real_clips.TRAIN_CLIPS} clips of "
-            f"{real_clips.TRAIN_SPLIT}, {len(found.labels)} classes; accuracy on the {found.num_val} real clips of {real_clips.VAL_SPLIT}: "
-            f"{held_out}; chance {found.chance:.4f}"
+            f"{self.what}; multinomial logistic regression (C {real_clips.INVERSE_PENALTY:g}, standardised, fit {real_clips.FIT_VERSION}) "
+            f"on {' and '.join(NAMES[modality] for modality in self.modalities)}, fitted to the first {training_clips.CLIPS} clips of "
+            f"{training_clips.SPLIT} ({training_clips.identity()[:8]}); {num_classes} classes, chance {1 / num_classes:.4f}"
         )
 
     def _probabilities(self, clips: ClipBatch) -> dict[str, np.ndarray]:
-        features = {modality: frozen.of(clips).numpy() for modality, frozen in self.frozen.items()}
-        return {head: self.classifier.probabilities(head, features) for head in self.heads}
+        classifier = self.classifier.get()
+        features = {modality: self.frozen[modality].of(clips).numpy() for modality in self.modalities}
+        return {head: classifier.probabilities(head, features) for head in self.heads}
 
 
 class _ClassAccuracy(_Agreement):
@@ -67,7 +71,7 @@ class _ClassAccuracy(_Agreement):
         """Rows (B,): 1 or 0; NaN for a clip without label. Raises MetricUnavailable for a class that the classifier does not know."""
         labels = reference.labels or (None,) * len(reference)
         named = [clip for clip, label in enumerate(labels) if label is not None]
-        truth = self.classifier.positions([label for label in labels if label is not None])
+        truth = self.classifier.get().positions([label for label in labels if label is not None])
         rows = np.full(len(labels), np.nan)
         if named:
             (probabilities,) = self._probabilities(recon).values()

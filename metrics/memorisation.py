@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avbench.data import splits
 from avbench.metric import MetricInfo, MetricOptions, PerClipMetric
-from avbench.metrics.features.classifier import TRAIN_CLIPS, TRAIN_SPLIT, check_classes
+from avbench.metrics.features import training_clips
 from avbench.metrics.features.frozen import NAMES, Frozen
+from avbench.metrics.features.once import Once
 from avbench.types import ClipBatch, Tokens
 
 MAX_RATIO = 10.0  # a test clip that is all but in the training split would otherwise decide the mean
@@ -39,24 +39,25 @@ class _NearestTrain(PerClipMetric):
     modality: str
 
     def __init__(self, options: MetricOptions) -> None:
-        """Makes the training clips' features where they are not in the cache. Raises MetricUnavailable for clips of another kind."""
-        check_classes(options.classes)
+        """Cheap: the training clips' features are read, or made, at the first `update`. Raises MetricUnavailable for clips of another
+        kind, or without weights."""
+        training_clips.check_classes(options.classes)
         self.frozen = Frozen(self.modality, options)
-        split = splits.load(TRAIN_SPLIT, limit=TRAIN_CLIPS)
-        self.training, _ = self.frozen.of_split(split)
+        self.training = Once(lambda: self.frozen.of_split(training_clips.load()))
         self.info = MetricInfo(
             name=self.name,
             unit="",
             higher_is_better=None,  # above 1 is not better than 1: noise is far from every training clip
             needs=frozenset({self.modality}),
-            protocol=f"Euclidean distance to the nearest of the first {TRAIN_CLIPS} clips of {TRAIN_SPLIT} ({split.checksum[:8]}) "
-            f"over that of the reference, at most {MAX_RATIO:g}; {NAMES[self.modality]}; mean over clips",
+            protocol=f"Euclidean distance to the nearest of the first {training_clips.CLIPS} clips of {training_clips.SPLIT} "
+            f"({training_clips.identity()[:8]}) over that of the reference, at most {MAX_RATIO:g}; {NAMES[self.modality]}; mean over clips",
         )
 
     def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
         """Rows (B,): 1 as far as the reference, 0 a copy; NaN where the reference itself is a training clip."""
+        training = self.training.get()
         features = self.frozen.of(recon).numpy(), self.frozen.of_reference(reference).numpy()
-        return torch.from_numpy(distance_ratio(*features, self.training))
+        return torch.from_numpy(distance_ratio(*features, training))
 
 
 class NearestTrainVideo(_NearestTrain):

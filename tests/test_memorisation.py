@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from avbench.data import splits
 from avbench.data.batches import Batch
 from avbench.metric import MetricOptions, MetricUnavailable
-from avbench.metrics.features import frozen
+from avbench.metrics.features import frozen, training_clips
 from avbench.metrics.memorisation import MAX_RATIO, NearestTrainAudio, NearestTrainVideo, distance_ratio, nearest_distance
 from avbench.types import ClipBatch, ClipRef, Tokens
 
@@ -47,11 +46,13 @@ def extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return content.flatten(1)
 
     monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(frozen, "_video", lambda device: extract)
-    monkeypatch.setattr(frozen, "_audio", lambda device: extract)
+    monkeypatch.setattr(frozen.weights, "path", lambda name: Path(name))
+    monkeypatch.setattr(frozen, "_extractor", lambda modality, device: extract)
     monkeypatch.setattr(frozen, "_recent", {})
-    monkeypatch.setattr(splits, "load", lambda name, limit: TinySplit())
-    monkeypatch.setattr(splits, "batches", lambda split, size: iter([Batch(index=0, clips=clips(TRAINING, "train"), failures=())]))
+    monkeypatch.setattr(training_clips, "load", TinySplit)
+    monkeypatch.setattr(
+        frozen, "read_batch", lambda split, part, places: Batch(index=part, clips=clips(TRAINING[places], "train"), failures=())
+    )
     return calls
 
 
@@ -81,11 +82,12 @@ def test_real_clips_are_at_one_and_training_clips_at_zero(kind: type, extracted:
     assert metric.compute(np.concatenate([rows, copies])) == pytest.approx(0.5)
 
 
-def test_training_features_are_extracted_once_and_kept(extracted: list[int]) -> None:
+def test_training_features_are_extracted_at_the_first_clip_and_kept(extracted: list[int]) -> None:
     first, second = NearestTrainVideo(MetricOptions()), NearestTrainVideo(MetricOptions())
+    assert extracted == []
+    assert np.array_equal(first.training.get(), TRAINING)
+    assert np.array_equal(second.training.get(), TRAINING)
     assert extracted == [3]
-    assert np.array_equal(first.training, second.training)
-    assert np.array_equal(first.training, TRAINING)
 
 
 def test_the_references_features_are_kept_and_a_generated_batch_is_not(extracted: list[int], tmp_path: Path) -> None:
@@ -109,5 +111,5 @@ def test_the_protocol_names_features_split_and_limit(extracted: list[int]) -> No
     info = NearestTrainAudio(MetricOptions()).info
     assert info.higher_is_better is None
     assert info.needs == {"audio"}
-    for fact in ("first 2020 clips of arcade-train (01234567)", "aisfx", "at most 10"):
+    for fact in ("first 2020 clips of arcade-train", training_clips.identity()[:8], "aisfx", "at most 10"):
         assert fact in info.protocol

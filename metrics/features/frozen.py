@@ -5,40 +5,50 @@ The networks, keys and folders of FVD and FAD, so that each serves the other's c
 
 import weakref
 from collections.abc import Callable
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
-from avbench.data import splits
+from avbench import weights
+from avbench.data import shards, splits
+from avbench.data.batches import read_batch
+from avbench.errors import AvbenchError
 from avbench.metric import MetricOptions
 from avbench.metrics.fad import FadAisfx
 from avbench.metrics.features import aisfx, i3d
 from avbench.metrics.features.cache import cached_features
+from avbench.metrics.features.progress import tracked
 from avbench.metrics.fvd import PREPROCESSING
 from avbench.paths import cache_root
 from avbench.types import ClipBatch
-from avbench.weights import CATALOG
 
 MODALITIES = ("video", "audio")
-DIMS = {"video": i3d.NUM_LOGITS, "audio": aisfx.DIM}
-KEYS = {"video": f"{i3d.WEIGHTS}-{(CATALOG[i3d.WEIGHTS].sha256 or '')[:8]}-{PREPROCESSING}", "audio": FadAisfx.key}
+WEIGHTS = {"video": i3d.WEIGHTS, "audio": aisfx.WEIGHTS}
+KEYS = {"video": f"{i3d.WEIGHTS}-{(weights.CATALOG[i3d.WEIGHTS].sha256 or '')[:8]}-{PREPROCESSING}", "audio": FadAisfx.key}
 NAMES = {"video": f"I3D logits ({KEYS['video']})", "audio": f"aisfx, mean of windows ({KEYS['audio']})"}
-SPLIT_BATCH = 4
+PART = 4  # clips of a split at a time: what a killed computation loses at most
 
 Extract = Callable[[Tensor, int], Tensor]  # a batch's video or audio, sample rate -> features as the cache keeps them
 _recent: dict[tuple[str, str], tuple[weakref.ref[Tensor], Tensor]] = {}
 
 
 class Frozen:
-    """Features of one modality ("video" or "audio"). Raises WeightsUnavailable where the network's file cannot be had."""
+    """Features of one modality ("video" or "audio"). Raises WeightsUnavailable where the network's file cannot be had.
+
+    The network is built when the first features are asked for.
+    """
 
     def __init__(self, modality: str, options: MetricOptions) -> None:
+        weights.path(WEIGHTS[modality])
         self.modality, self.cache, self.device = modality, options.cache, options.device
-        self.extract: Extract = _video(options.device) if modality == "video" else _audio(options.device)
+
+    @cached_property
+    def extract(self) -> Extract:
+        """The network as a function."""
+        return _extractor(self.modality, self.device)
 
     def of(self, clips: ClipBatch) -> Tensor:
         """(B, D) float32 on the CPU. The last batch's are kept: several metrics ask for the same clips one after another."""
@@ -51,26 +61,39 @@ class Frozen:
 
     def of_reference(self, clips: ClipBatch) -> Tensor:
         """(B, D) float32 on the CPU; kept in the split's cache of reference features."""
-        return self._kept(clips, self.cache)
-
-    def of_split(self, split: splits.Split) -> tuple[np.ndarray, tuple[str | None, ...]]:
-        """Features (N, D) and labels of every clip of `split` that could be prepared; made once, and what is made is kept."""
-        cache = cache_root() / "reference-features" / split.checksum[:16]
-        total = -(-len(split.clips) // SPLIT_BATCH)
-        title = f"{self.modality} features of {len(split.clips)} clips of {split.name}"
-        found: list[np.ndarray] = []
-        labels: list[str | None] = []
-        for batch in track(splits.batches(split, SPLIT_BATCH), title, total=total, console=Console(stderr=True), transient=True):
-            if batch.clips is not None:
-                found.append(self._kept(batch.clips, cache).numpy())
-                labels += batch.clips.labels
-        return np.concatenate(found), tuple(labels)
-
-    def _kept(self, clips: ClipBatch, cache: Path | None) -> Tensor:
         content = self._content(clips)
         ids = clips.ids or ("",) * len(clips)  # equal ids: the cache declines to keep them
-        kept = cached_features(cache, KEYS[self.modality], ids, lambda missing: self.extract(content[missing], clips.sample_rate))
-        return _vector(kept)
+        return _vector(
+            cached_features(self.cache, KEYS[self.modality], ids, lambda missing: self.extract(content[missing], clips.sample_rate))
+        )
+
+    def of_split(self, split: splits.Split) -> np.ndarray:
+        """(N, D) of all clips of `split`. Each part is kept when it is made, and the clips of a part that is kept are not read.
+
+        One process makes them, others wait for it. Raises AvbenchError where a clip cannot be read, or the kept features are damaged.
+        """
+        cache = cache_root() / "reference-features" / split.checksum[:16]
+        parts = range(-(-len(split.clips) // PART))
+        with shards.lock(cache):
+            title = f"{self.modality} features of {len(split.clips)} clips of {split.name}"
+            found = np.concatenate([self._of_part(split, part, cache) for part in tracked(parts, title)])
+        if not np.isfinite(found).all():
+            raise AvbenchError(f"{cache} holds {self.modality} features that are no finite numbers; remove it and they are made again")
+        return found
+
+    def _of_part(self, split: splits.Split, part: int, cache: Path) -> np.ndarray:
+        indices = range(part * PART, min((part + 1) * PART, len(split.clips)))
+
+        def make(missing: list[int]) -> Tensor:
+            batch = read_batch(split, part, [indices[place] for place in missing])
+            if batch.failures:
+                first = batch.failures[0]
+                raise AvbenchError(f"{split.name}: clip {first.id} cannot be read: {first.reason}; avbench data prepare {split.name}")
+            assert batch.clips is not None
+            return self.extract(self._content(batch.clips), batch.clips.sample_rate)
+
+        kept = cached_features(cache, KEYS[self.modality], tuple(split.clips[index].id for index in indices), make)
+        return _vector(kept).numpy()
 
     def _content(self, clips: ClipBatch) -> Tensor:
         content = clips.video if self.modality == "video" else clips.audio
@@ -81,6 +104,12 @@ class Frozen:
 def _vector(features: Tensor) -> Tensor:
     """(B, D) of (B, D), or of windows (B, W, D)."""
     return features.mean(1) if features.ndim == 3 else features
+
+
+@lru_cache(maxsize=4)
+def _extractor(modality: str, device: torch.device) -> Extract:
+    """One network for all metrics that look at the modality."""
+    return _video(device) if modality == "video" else _audio(device)
 
 
 def _video(device: torch.device) -> Extract:

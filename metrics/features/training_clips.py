@@ -1,0 +1,53 @@
+"""The real clips that class agreement and the memorisation check know: the first 2,020 of arcade-train, twenty of each of its 101 games.
+
+Twenty a game are what the generators here are trained on; the features of all 7,070 would cost an hour of a core instead of 17 minutes.
+"""
+
+import hashlib
+import json
+import sys
+from dataclasses import asdict
+
+from avbench.data import arcade, shards, splits
+from avbench.metric import MetricUnavailable
+from avbench.metrics.features import progress
+
+SPLIT = "arcade-train"
+CLIPS = 2020
+
+
+def labels() -> tuple[str, ...]:
+    """The class of each, in order."""
+    return tuple(clip.label or "" for clip in splits.find(SPLIT).clips[:CLIPS])
+
+
+def episodes() -> tuple[int, ...]:
+    """The episode of its game that each is cut from, in order: 0 or 1. Clips of one episode follow each other and look alike."""
+    return tuple(arcade.place(SPLIT, index).episode for index in range(CLIPS))
+
+
+def identity() -> str:
+    """12 hex digits over protocol, ids, labels and pinned content: known without preparing a clip."""
+    source = splits.find(SPLIT)
+    clips = [(clip.id, clip.label, source.stamp(index)) for index, clip in enumerate(source.clips[:CLIPS])]
+    return hashlib.sha256(json.dumps([asdict(source.protocol), clips]).encode()).hexdigest()[:12]
+
+
+def check_classes(classes: frozenset[str] | None) -> None:
+    """Raises MetricUnavailable, before anything is computed, where a split's classes are all strange to arcade-train."""
+    if classes is None:
+        return
+    known = set(labels())
+    if not classes & known:
+        here = f'none of the classes here, such as "{min(classes)}"' if classes else "these clips have no labels"
+        raise MetricUnavailable(f"looks at clips with the eyes of the {len(known)} games of {SPLIT}, and {here}; use an arcade split")
+
+
+def load() -> splits.Split:
+    """The clips, prepared where they are not. Raises AvbenchError where they cannot be."""
+    source = splits.find(SPLIT)
+    prepared = shards.read_index(source.root)
+    missing = sum(clip.id not in prepared for clip in source.clips[:CLIPS])
+    if missing:
+        print(f"preparing {missing} clips of {SPLIT}, once (about 12 a second on two cores)", file=sys.stderr, flush=True)
+    return splits.load(SPLIT, limit=CLIPS, progress=progress.bar_fits())
