@@ -29,6 +29,7 @@ OPTIONAL_METRICS = frozenset(
         "gfvd",
         "gfad_aisfx",
         "gfad_vggish",
+        "desync",
         "ib_score",
         "clap_score",
         "class_accuracy_video",

@@ -235,10 +235,12 @@ HUB_FILES = (
     ),
     WeightsFile(
         name="synchformer",
-        file="synchformer_24-01-04T16-39-21.pt",
+        file="synchformer_state_dict.pth",
         licence="MIT",
         used_by="metric desync",
-        source=ManualSource(where="checkpoint 24-01-04T16-39-21.pt of github.com/v-iashin/Synchformer"),
+        sha256="8aff082f2df5c3bc52759db0c865c7ee772ae6400b860d1b7e90413f2defb67c",  # that of its copies on the hub
+        size=950_058_171,
+        source=UrlSource(url="https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth"),
     ),
     WeightsFile(
         name="cav-mae-sync",
