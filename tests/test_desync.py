@@ -1,6 +1,7 @@
 """DeSync: golden logits of the authors' code, segments and looping by hand, offsets to seconds, the file, the metric."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,25 @@ def test_picture_and_sound_both_reach_the_logits(model: Synchformer) -> None:
     logits = metric.logits(model, video, audio, FPS, 16_000)
     assert float((metric.logits(model, video.flip(0), audio, FPS, 16_000) - logits).abs().max()) > 1e-4
     assert float((metric.logits(model, video, audio.roll(16_000, 1), FPS, 16_000) - logits).abs().max()) > 1e-4
+
+
+def test_a_file_of_the_published_form_and_size_makes_the_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The authors' 513 names with the published number of blocks and shapes; each tensor one number repeated, so the file is small."""
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in Synchformer().state_dict().items()}
+    layers = {"vfeat_extractor.blocks": 12, "afeat_extractor.ast.encoder.layer": 12, "transformer.blocks": 3}
+    copies = [[f"{stem}.{number}." for number in range(count)] for stem, count in layers.items()]
+    names = {key for key in GOLDEN["shapes"] if not key.startswith(tuple(layers))}
+    for starts in copies:
+        first = [key.removeprefix(starts[0]) for key in GOLDEN["shapes"] if key.startswith(starts[0])]
+        names |= {start + rest for start in starts for rest in first}
+    assert len(names) == 513
+    _saved(tmp_path, {key: torch.zeros(1).expand(shapes.get(key, (3,))) for key in names})
+    monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path))
+    monkeypatch.setitem(weights.CATALOG, "synchformer", replace(weights.CATALOG["synchformer"], sha256=None))
+    loaded = registry.load_metric("desync", MetricOptions())
+    assert isinstance(loaded, metric.DeSync)
+    assert not any(weight.requires_grad or weight.is_meta for weight in loaded.model.parameters())
 
 
 @pytest.mark.parametrize(
