@@ -30,7 +30,7 @@ ROUNDING = 1e-6  # 2.9999999 frames are 3
 def video_segments(video_T3HW: Tensor, fps: float) -> Tensor:
     """(S, 16, 3, 224, 224) in [-1, 1] of frames in [0, 1]: short side to 224, bicubic, centre square.
 
-    av-benchmark resizes 8-bit pictures, whose rounding depends on the device: up to 0.04 apart on noise, 2e-5 in the logits.
+    av-benchmark resizes 8-bit pictures on a CPU, cut to 0..255 between the two passes too: up to 0.04 apart on noise, 2e-5 in the logits.
     """
     pictures = resize(video_T3HW.float(), [RESOLUTION], InterpolationMode.BICUBIC, antialias=True).clamp(0, 1)
     pictures = center_crop(pictures, [RESOLUTION]) * 2 - 1
