@@ -1,7 +1,9 @@
 """Does a generated clip look and sound like its class, and do its two modalities belong together? Asked of a classifier of real clips.
 
 `features/classifier.py` is fitted to real clips of the training split; its mistakes on real clips bound these values from above, so read
-them beside `identity`, the real clips' own, and beside chance. B clips, K classes.
+them beside the real clips' own (`identity`, or the row `real`) and beside chance. On the 1,010 real clips of arcade-test (python
+benchmarks/classifier.py): accuracy 0.995 by video, 0.932 by audio, 0.987 by both; agreement 0.927, and 0.009 with the sound of another
+clip. B clips, K classes.
 """
 
 import numpy as np

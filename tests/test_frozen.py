@@ -130,11 +130,11 @@ def test_what_is_made_once_is_made_at_the_first_get_and_its_failure_stays() -> N
 
 
 def test_lines_tell_the_progress_where_stderr_is_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    clock = iter([0.0, 0.0, 30.0, 40.0, 60.0])
+    clock = iter([0.0, 0.0, 30.0, 40.0, 150.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     assert list(progress.tracked(range(4), "features")) == [0, 1, 2, 3]
-    # 1 of 4 after 30 s, 3 of 4 after 60 s; at 40 s the last line is too recent
-    assert capsys.readouterr().err.splitlines() == ["features: 25%, about 2 min left", "features: 75%, about 0 min left"]
+    # 1 of 4 in 30 s; at 40 s the last line is too recent; then 2 more in 120 s and 1 to go
+    assert capsys.readouterr().err.splitlines() == ["features: 25%, about 2 min left", "features: 75%, about 1 min left"]
 
 
 def test_a_bar_fits_on_a_terminal_that_has_none_yet(monkeypatch: pytest.MonkeyPatch) -> None:

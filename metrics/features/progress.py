@@ -20,11 +20,11 @@ def tracked(numbers: Sequence[int], title: str) -> Iterator[int]:
     if bar_fits():
         yield from track(numbers, title, console=Console(stderr=True), transient=True)
         return
-    started = told = time.monotonic()
+    told, before = time.monotonic(), 0
     for done, number in enumerate(numbers):
-        now = time.monotonic()
-        if now - told > LINE_EVERY_S:
-            told = now
-            left = (now - started) / done * (len(numbers) - done) / 60
+        passed = time.monotonic() - told
+        if passed > LINE_EVERY_S:
+            left = passed / (done - before) * (len(numbers) - done) / 60  # at the last pace: what a killed run had made passes in no time
             print(f"{title}: {done / len(numbers):.0%}, about {left:.0f} min left", file=sys.stderr, flush=True)
+            told, before = told + passed, done
         yield number
