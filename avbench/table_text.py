@@ -123,7 +123,17 @@ def _footer(group: Group, style: Style) -> str:
     key = KEY.replace("**value**", style.best.format("value")).replace("__value__", style.second.format("value"))
     protocols = [f"{title}: {protocol}" for title, protocol in group.legend]
     notes = [f"[{number}] {style.escape(note)}" for number, note in enumerate(group.notes, 1)]
-    return "\n".join(_wrapped(style, line) for line in (key, *map(style.escape, (group.source, *protocols)), *notes))
+    return "\n".join(_wrapped(style, line) for line in (key, *map(style.escape, (group.source, *_trained(group), *protocols)), *notes))
+
+
+def _trained(group: Group) -> list[str]:
+    """`Trained on: arcade-train, 20,800 clips seen (avtok-mini, larp-mini); ...`, rows that saw the same together."""
+    rows: dict[str, list[str]] = {}
+    for row in group.rows:
+        if row.trained_on and not row.trained_on.startswith("nothing"):
+            rows.setdefault(row.trained_on, []).append(row.label)
+    told = [f"{what} ({', '.join(labels)})" for what, labels in rows.items()]
+    return [f"Trained on: {'; '.join(told)}"] if told else []
 
 
 def _wrapped(style: Style, text: str) -> str:

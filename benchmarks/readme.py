@@ -1,8 +1,8 @@
 """Writes the README's tables, code and outputs anew from the repository: `python benchmarks/readme.py` (`--check`: exit 1 if it is stale).
 
-<!-- table SPLIT -->     the measured rows of runs/reference on that split
-<!-- code FILE -->       a file, as it is
-<!-- output SCRIPT -->   what benchmarks/SCRIPT.py prints
+<!-- table SPLIT TASK METRIC,... -->   those columns of the measured rows of runs/reference on that split; everything: leaderboards/SPLIT.md
+<!-- code FILE -->                     a file, as it is
+<!-- output SCRIPT -->                 what benchmarks/SCRIPT.py prints
 """
 
 import re
@@ -11,17 +11,25 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from avbench.table import leaderboard, render
+from avbench.table import Group, leaderboard, render
 
 ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"(<!-- (table|code|output) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (table|code|output) (\S[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def table(split: str) -> str:
-    """Markdown of a split's measured groups."""
+def table(wanted: str) -> str:
+    """Markdown of some columns of a split's measured groups of one task, side by side as far as they fit."""
+    split, task, metrics = wanted.split()
     board = leaderboard(ROOT / "runs" / "reference", split, reported=False)
-    groups = tuple(replace(group, legend=()) for group in board.groups)  # each metric's protocol: leaderboards/<split>.md
+    groups = tuple(_brief(group, metrics.split(",")) for group in board.groups if group.task == task)
     return render(replace(board, groups=groups, warnings=()), "md")
+
+
+def _brief(group: Group, metrics: list[str]) -> Group:
+    """Without each metric's protocol, and without the notes (which cells refer to by number): they stand in leaderboards/."""
+    columns = {column.metric: replace(column, section="") for column in group.columns}
+    rows = tuple(replace(row, notes=(), cells={name: replace(cell, notes=()) for name, cell in row.cells.items()}) for row in group.rows)
+    return replace(group, columns=tuple(columns[name] for name in metrics), rows=rows, legend=(), notes=())
 
 
 def code(name: str) -> str:

@@ -233,3 +233,13 @@ def test_write_makes_one_file_a_split_inside_the_folder(tmp_path):
 def test_an_unknown_format_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="known: md, csv"):
         render(leaderboard(tmp_path), "pdf")
+
+
+def test_a_table_says_once_what_its_rows_were_trained_on(tmp_path):
+    runs = save(tmp_path, *(content(name, [metric("psnr", 24.0)]) for name in ("a", "b", "c", "d")))
+    for name, what in zip("abcd", ("train, 9 clips seen", "nothing", "other", "train, 9 clips seen"), strict=True):
+        file = next(path for path in runs.glob("*/result.json") if json.loads(path.read_text())["tokenizer"]["name"] == name)
+        result = json.loads(file.read_text())
+        result["tokenizer"]["trained_on"] = what
+        file.write_text(json.dumps(result))
+    assert "Trained on: train, 9 clips seen (a, d); other (c)\n" in render(leaderboard(runs, reported=False), "text")
