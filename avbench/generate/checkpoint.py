@@ -37,12 +37,19 @@ class Trained:
     provenance: dict[str, Any]
 
 
-def save_generator(folder: Path, model: Generator, layout: Layout, tokenizer: tuple[str, str], provenance: dict[str, Any]) -> None:
-    """Write the folder; the manifest comes last, so that a killed write leaves none. tokenizer: its name and revision."""
+def save_generator(
+    folder: Path,
+    model: Generator,
+    layout: Layout,
+    tokenizer: tuple[str, str],
+    provenance: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write the folder; the manifest comes last, so that a killed write leaves none. tokenizer: its name and revision. dtype: on disk."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     scratch = folder / f".{WEIGHTS}"
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, scratch)
+    save_file({name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}, scratch)
     scratch.replace(folder / WEIGHTS)
     manifest = {
         "kind": KIND,

@@ -112,7 +112,7 @@ class GeneratorTrainee(Trainee[GeneratorTraining, TokenData]):
         """A folder for `avbench run --generator`."""
         model = models["generator"]
         assert isinstance(model, Generator)
-        save_generator(out, model, self.layout, self.tokenizer, provenance)
+        save_generator(out, model, self.layout, self.tokenizer, provenance, getattr(torch, self.config.export_dtype))
 
     def flops_per_clip(self, stage: int) -> float:
         """Of a training step, mean over the tasks: 6 a weight and token that meet, attention over what a place may see."""

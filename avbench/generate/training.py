@@ -63,7 +63,7 @@ class GeneratorTraining(TrainConfig):
 def ar_mini() -> GeneratorTraining:
     """A generator of about 7 M parameters over a tokenizer's tokens; trains on CPU cores in hours."""
     stages = (StageConfig(name="tokens", clips=48_000, optim=OPTIM),)
-    return GeneratorTraining(name="ar-mini", model=sizes.mini(), stages=stages, batch_size=16)
+    return GeneratorTraining(name="ar-mini", model=sizes.mini(), stages=stages, batch_size=16, export_dtype="bfloat16")
 
 
 def ar_small() -> GeneratorTraining:

@@ -20,6 +20,7 @@ from avbench.tokenizers.vocoders import DEFAULT_VOCODER, load_vocoder
 from avbench.types import ClipBatch, Tokens
 
 SHIPPED = Path(__file__).parent / "checkpoint"
+SHIPPED_GENERATOR = Path(__file__).parent / "generator"  # of its tokens: avbench train ar-mini --tokenizer avtok
 
 
 class AVTok:
@@ -27,8 +28,10 @@ class AVTok:
 
     Clips with both modalities become ONE stream "joint": [video tokens, audio tokens] over the one codebook, as in the paper. Clips with
     one modality (the condition of audio-to-video and video-to-audio generation) become a stream "video" or "audio" of the same vocabulary.
-    `stream_lengths` says where the joint sequence is cut.
+    `stream_lengths` says where the joint sequence is cut, `shipped_generator` where a generator of these tokens lies.
     """
+
+    shipped_generator = SHIPPED_GENERATOR
 
     def __init__(self, options: TokenizerOptions) -> None:
         """Raises AvbenchError where the checkpoint is missing or damaged, UsageError for an unknown vocoder."""
