@@ -3,12 +3,13 @@
 import json
 import math
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from report_runs import CLIPS, HOSTILE, clip_row, gallery_runs, save_run, tone_clip, training_run
+from report_runs import CLIPS, HOSTILE, TARGETS, clip_row, gallery_runs, generation_runs, save_run, tone_clip, training_run
 from synthetic_runs import content, metric, save
 
 from avbench.cli import app
@@ -310,8 +311,99 @@ def test_the_training_page_has_curves_stages_pictures_and_what_was_damaged(site:
     )  # psnr, and two losses a run
 
 
-def test_generation_runs_have_a_gallery_of_their_own_that_names_the_condition(tmp_path: Path) -> None:
-    save_run(tmp_path / "runs", 0, "generator", [clip_row("a", 20.0)], spec__task="a2v")
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generated")
+    generation_runs(folder / "runs")
+    save_run(folder / "runs", 0, "codec", [clip_row("a", 20.0)])
+    save_run(folder / "runs", 1, "other", [clip_row("a", 21.0)])
+    write_site(folder / "site", runs_dir=folder / "runs", training_dir=folder / "none")
+    return folder / "site"
+
+
+def generation_data(site: Path, task: str) -> dict:
+    """Its gallery's data, by what only that task's cards say."""
+    title = {"a2v": "condition: the real sound", "v2a": "condition: the real picture", "av": "condition: the class"}[task]
+    galleries = [json.loads(read(page).scripts[0]) for page in site.glob("gallery-*.html")]
+    (data,) = [data for data in galleries if data["cards"][0]["title"] == title]
+    return data
+
+
+def test_each_task_has_a_group_and_a_gallery_with_a_title_of_its_own(generated: Path) -> None:
+    text = "".join(read(generated / "index.html").texts)
+    for title in ("Reconstruction on", "Audio to video (a2v) on", "Video to audio (v2a) on", "Class to both (av) on"):
+        assert text.count(title) == 1, title
+    for title in ("Gallery: ", "Gallery, audio to video: ", "Gallery, video to audio: ", "Gallery, class to both: "):
+        assert title in text
+    rows = [attributes for tag, attributes in read(generated / "index.html").tags if tag == "tr" and "data-task" in attributes]
+    reported = 18  # leaderboards/reported.toml: 8 that reconstruct and 10 that generate, 2 of them audio to video
+    assert len(rows) == 2 + 2 * 3 + reported
+    assert sum(row["data-task"] == "a2v" for row in rows) == 2 + 2
+
+
+def test_rate_is_plotted_against_quality_for_reconstruction_alone(generated: Path) -> None:
+    figures = [attributes["aria-label"] for tag, attributes in read(generated / "index.html").tags if tag == "svg"]
+    assert len(figures) == 3  # psnr, lpips, si_sdr; the runs that generate state bits_per_s, too
+    assert not any("ar-mini" in str(label) for label in figures)
+
+
+@pytest.mark.parametrize("task", TARGETS)
+def test_a_generated_clip_has_its_condition_the_real_clip_and_what_each_row_made_of_it(generated: Path, task: str) -> None:
+    data = generation_data(generated, task)
+    made = {"picture": "video" in TARGETS[task], "sound": "audio" in TARGETS[task]}
+    condition, real = data["cards"]
+    assert (condition["picture"], condition["sound"]) == {"a2v": (False, True), "v2a": (True, False), "av": (False, False)}[task]
+    assert (condition["says"], real["says"]) == ("label" if task == "av" else "", "")
+    assert {"picture": real["picture"], "sound": real["sound"]} == made == data["shows"]
+    assert [clip["label"] for clip in data["clips"]] == [HOSTILE] * 3
+    generator = data["clips"][0]["runs"][0]
+    assert (generator["state"], generator["values"]) == ("media", [0.2])
+    assert {"picture": generator["picture"], "sound": generator["sound"]} == made
+    files = {file.name for file in (generated / data["folder"] / "0").iterdir()}
+    assert {"reference.mp4", "reference.jpg", "reference.flac", "reference.png"} <= files  # of the condition and the real clip
+    assert ("0.mp4" in files, "0.flac" in files) == (made["picture"], made["sound"])  # and the condition not again
+
+
+def test_a_control_of_whole_real_clips_shows_them_whole_and_says_what_they_are(generated: Path) -> None:
+    data = generation_data(generated, "a2v")
+    assert [run["kind"] for run in data["runs"]] == ["learned", "control: another real clip of the class"]
+    control = data["clips"][0]["runs"][1]
+    assert (control["picture"], control["sound"]) == (True, True)  # its own sound, which is not the condition
+
+
+def test_a_generated_rows_provenance_names_the_generator_and_how_it_drew(generated: Path) -> None:
+    (page,) = generated.glob("run-run-v2a-0-*.html")
+    texts = read(page).texts
+    facts = dict(zip(texts[-2::-1], texts[:0:-1], strict=True))  # what follows each text where it first stands
+    told = {"generator": f"out/{HOSTILE}", "temperature": "0.9", "guidance": "1.5", "top-k": "50", "top-p": "0.95", "seed": "3"}
+    assert {name: facts[name] for name in told} == told
+    (command,) = [text for text in texts if text.startswith("avbench run")]
+    words = shlex.split(command)
+    assert dict(zip(words[2::2], words[3::2], strict=True)) == {
+        "--tokenizer": "codec/ar-mini",
+        "--split": "arcade-mini",
+        "--task": "v2a",
+        "--seed": "3",
+        "--generator": f"out/{HOSTILE}",
+        "--temperature": "0.9",
+        "--top-k": "50",
+        "--top-p": "0.95",
+        "--guidance": "1.5",
+    }
+    (page,) = generated.glob("run-run-v2a-1-*.html")
+    assert "none: real clips" in read(page).texts
+
+
+def test_every_option_in_a_runs_command_is_one_of_avbench_run(generated: Path) -> None:
+    known = {option for parameter in app.commands["run"].params for option in parameter.opts}
+    for page in generated.glob("run-*.html"):
+        (command,) = [text for text in read(page).texts if text.startswith("avbench run")]
+        assert {word for word in shlex.split(command) if word.startswith("--")} <= known
+
+
+def test_a_run_without_metrics_of_single_clips_offers_no_worst_and_best(tmp_path: Path) -> None:
+    save_run(tmp_path / "runs", 0, "generator", [{**clip_row("a", 0.0), "metrics": {}}], spec__task="av")
     write_site(tmp_path / "site", runs_dir=tmp_path / "runs", training_dir=tmp_path / "none")
-    assert gallery_data(tmp_path / "site")["words"]["reference"] == "real clip; its sound was the condition"
-    assert "Gallery (a2v)" in (tmp_path / "site" / "index.html").read_text()
+    links = [attributes.get("href") or "" for page in (tmp_path / "site").glob("*.html") for _, attributes in read(page).tags]
+    assert not [link for link in links if "side=" in link]
+    assert [link for link in links if link.startswith("gallery-")]

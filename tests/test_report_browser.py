@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from report_runs import HOSTILE, gallery_runs, many_clips, training_run
+from report_runs import HOSTILE, gallery_runs, generation_runs, many_clips, training_run
 
 from avbench.report import write_site
 
@@ -121,6 +121,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generated")
+    write_site(folder / "site", runs_dir=generation_runs(folder / "runs"), training_dir=folder / "none")
+    return folder / "site"
+
+
 def gallery(site: Path) -> Path:
     (page,) = site.glob("gallery-*.html")
     return page
@@ -183,6 +190,19 @@ def test_rows_are_filtered_by_track_status_and_name(browser: Browser, site: Path
     browser.quiet()
 
 
+def test_one_task_alone_is_shown_when_it_is_chosen(browser: Browser, generated: Path) -> None:
+    browser.open(generated / "index.html")
+    shown = browser.run(
+        """const box = document.getElementById('task'); box.value = 'v2a'; box.dispatchEvent(new Event('change'));
+        const groups = [...document.querySelectorAll('section.group')].filter(group => !group.hidden);
+        const rows = group => [...group.querySelectorAll('tbody tr')].filter(row => !row.hidden);
+        return groups.map(group => [group.querySelector('h2').textContent, rows(group).length])"""
+    )
+    assert [count for _, count in shown] == [2, 5]  # the measured rows, and those that leaderboards/reported.toml has of the task
+    assert shown[0][0].startswith("Video to audio (v2a) on")
+    browser.quiet()
+
+
 def test_every_track_plays_and_stays_within_50_ms_of_the_others(browser: Browser, site: Path) -> None:
     browser.open(gallery(site))
     assert browser.run(f"return {MOVIES}.length") == 3  # one tokenizer has sound alone, one run no media
@@ -203,6 +223,36 @@ def test_every_track_plays_and_stays_within_50_ms_of_the_others(browser: Browser
     cursor = browser.run("return document.querySelector('.cursor').style.left")
     assert 20 < float(cursor.removesuffix("%")) <= 100
     browser.until("document.getElementById('play').getAttribute('aria-pressed') === 'false'")  # it ends by itself
+    browser.quiet()
+
+
+def test_generated_clips_play_to_their_condition_on_a_phone_and_a_hostile_class_stays_text(browser: Browser, generated: Path) -> None:
+    pages = {title: page for page in generated.glob("gallery-*.html") for title in [page.read_text().split("<h1>")[1].split(":")[0]]}
+    wide = "return document.documentElement.scrollWidth"
+    browser.open(pages["Gallery, class to both"], PHONE)
+    cards = browser.run("return [...document.querySelectorAll('.track')].map(t => [t.querySelector('h2').textContent, t.textContent])")
+    assert [title for title, _ in cards[:2]] == ["condition: the class", "the real clip"]
+    assert [text.count(HOSTILE) for _, text in cards] == [1, 0, 0, 0]
+    assert browser.run("return document.querySelectorAll('img[src=x]').length") == 0
+    assert browser.run(wide) <= PHONE[0]
+    browser.quiet()
+    browser.open(pages["Gallery, audio to video"], PHONE)
+    assert browser.run("return document.querySelector('.track.given').textContent").count(f"class: {HOSTILE}") == 1
+    assert browser.run(
+        "return [...document.querySelectorAll('.track')].map(t => [!!t.querySelector('video'), !!t.querySelector('audio')])"
+    ) == [
+        [False, True],  # the condition
+        [True, False],  # the real picture
+        [True, False],  # the generated one
+        [True, True],  # another real clip, whole
+    ]
+    browser.driver.find_element("id", "play").click()
+    browser.until(f"{MOVIES}.every(v => v.currentTime > 0.5) && document.querySelector('.track.given audio').currentTime > 0.5")
+    times = browser.run(f"return {MOVIES}.map(v => v.currentTime)")
+    assert max(times) - min(times) <= STEP
+    assert browser.run("return parseFloat(document.querySelector('.track.given .cursor').style.left)") > 5
+    assert browser.run("return typeof pwned") == "undefined"
+    assert browser.run(wide) <= PHONE[0]
     browser.quiet()
 
 

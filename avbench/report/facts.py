@@ -2,13 +2,16 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from avbench.errors import AvbenchError
+from avbench.report.tasks import MODALITIES
 from avbench.results import MAX_TEXT, RunResult, clean, read_json
+from avbench.types import RunSpec
 
 TRACKS = ("video", "audio", "audio-video")
+DRAWN = {"temperature": "temperature", "guidance": "guidance", "top_k": "top-k", "top_p": "top-p", "seed": "seed"}
 MAX_FACTS = 200  # of one section of the provenance page
 MAX_LIST = 12  # items of a list that are shown
 MAX_DEPTH = 4
@@ -36,6 +39,7 @@ class Section:
 class RunFacts:
     """track: one of TRACKS, or "" where the run does not say. problem: why its manifest could not be read, "" if it could."""
 
+    task: str
     modalities: frozenset[str]
     command: str
     sections: tuple[Section, ...]
@@ -44,8 +48,8 @@ class RunFacts:
 
     @property
     def track(self) -> str:
-        """ "video", "audio", "audio-video", or "" where the run does not say."""
-        return track_of(self.modalities)
+        """ "video", "audio", "audio-video", or "" where the run does not say. Generation is about both: one is given, or both are made."""
+        return track_of(self.modalities) if self.task == "reconstruct" else "audio-video"
 
     def sample_command(self, num_clips: int) -> str:
         """The command that also saves the first `num_clips` clips for the gallery."""
@@ -68,9 +72,10 @@ def read_facts(run: RunResult) -> RunFacts:
     modalities = _mapping(content.get("tokenizer")).get("modalities")
     names = {name for name in modalities if isinstance(name, str)} if isinstance(modalities, list) else set()
     return RunFacts(
-        modalities=frozenset(names & {"video", "audio"}),
+        task=run.task,
+        modalities=frozenset(names) & MODALITIES,
         command=_command(_mapping(result.get("spec"))),
-        sections=(*_sections(content), _protocols(run)),
+        sections=(*_generation(run, _mapping(result.get("spec"))), *_sections(content), _protocols(run)),
         failures=tuple(_pairs(_mapping(result.get("failures")))),
         problem=problem,
     )
@@ -83,20 +88,31 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _command(spec: Mapping[str, Any]) -> str:
     """`avbench run` with the spec's options; those at their defaults are left out."""
     words = ["avbench", "run", "--tokenizer", _text(spec.get("tokenizer")), "--split", _text(spec.get("split"))]
-    defaults: dict[str, Any] = {
-        "task": "reconstruct",
-        "metrics": [],
-        "limit": None,
-        "seed": 0,
-        "batch_size": 8,
-        "checkpoint": None,
-        "device": "auto",
-    }
-    for name, default in defaults.items():
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(RunSpec) if field.name not in ("tokenizer", "split")}
+    for name, default in (defaults | {"metrics": []}).items():
         value = spec.get(name, default)
         if value != default:
-            words += [f"--{name.replace('_', '-')}", _text(value).replace(", ", ",") if name == "metrics" else _text(value)]
+            text = ",".join(map(_text, value)) if name == "metrics" and isinstance(value, list) else _text(value)
+            words += [f"--{name.replace('_', '-')}", text]
     return shlex.join(words)
+
+
+def _generation(run: RunResult, spec: Mapping[str, Any]) -> Iterator[Section]:
+    """What generated a row, and how its tokens were drawn; nothing for a reconstruction."""
+    if run.task == "reconstruct":
+        return
+    if run.kind == "control":
+        facts = [("task", run.task), ("generator", "none: real clips"), ("seed", _text(spec.get("seed", "not stated")))]
+    else:
+        found = "not named: the one that fits the tokenizer, by the revision above"
+        facts = [
+            ("task", run.task),
+            ("row", run.tokenizer),
+            ("revision", run.revision),
+            ("generator", _text(spec.get("generator") or found)),
+        ]
+        facts += [(title, _text(spec.get(key, "not stated"))) for key, title in DRAWN.items()]
+    yield Section(title="Generation", facts=tuple(facts))
 
 
 def _sections(content: Mapping[str, Any]) -> Iterator[Section]:

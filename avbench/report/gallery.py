@@ -1,5 +1,7 @@
 """The gallery of a group of runs: which clips are shown, with which media, and each clip's metrics under each tokenizer.
 
+A clip has one card or two of its own (tasks.py: the reference; or the condition and the real clip) and one for each run.
+
 Shown are the clips that some run has a sample of, and each run's worst and best by every metric: those are found over all clips,
 whether or not their media were saved. The page gets the numbers of shown clips only, so that it stays light.
 """
@@ -14,6 +16,7 @@ from avbench.board import Column
 from avbench.clips import read_rows
 from avbench.errors import AvbenchError
 from avbench.report.facts import RunFacts
+from avbench.report.tasks import Card, kind_of, shown_of, words_of
 from avbench.results import MAX_NAME, MAX_TEXT, RunResult, clean
 from avbench.samples import has_sample, sample_name
 from avbench.table import Group, Row
@@ -21,13 +24,7 @@ from avbench.table import Group, Row
 EXTREMES = 5  # worst and best clips of a run by a metric
 MAX_CLIPS = 1_500  # a page of 10 runs and 10 metrics then has about 1 MB of numbers
 MAX_CLIP_NAME = 200
-KINDS = ("mp4", "jpg", "flac", "png")
-REFERENCES = {
-    "reconstruct": "reference",
-    "a2v": "real clip; its sound was the condition",
-    "v2a": "real clip; its picture was the condition",
-    "av": "real clip of the class that was the condition",
-}
+KINDS = {"video": ("mp4", "jpg"), "audio": ("flac", "png")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,22 +40,27 @@ class GroupRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """data: what the page's script reads, JSON values only. media: (file, where it goes below the site's folder)."""
+    """data: what the page's script reads, JSON values only. media: (file, where it goes below the site's folder).
+
+    ranked: for each run, whether some metric tells its clips apart as worse and better.
+    """
 
     data: dict[str, Any]
     media: tuple[tuple[Path, str], ...]
     remarks: tuple[str, ...]
     num_clips: int
     num_sampled: int
+    ranked: tuple[bool, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """A run's clips by id, and the folder of its samples if it has one."""
+    """A run's clips by id, and the folder of its samples if it has one. shows: modalities of its samples that are its own work."""
 
     member: GroupRun
     rows: dict[str, dict[str, Any]]
     samples: Path | None
+    shows: frozenset[str]
     problem: str = ""
 
     def value(self, clip: str, metric: str) -> float | None:
@@ -74,7 +76,8 @@ class _Rows:
 
 def build(group: Group, members: Sequence[GroupRun], folder: str) -> Gallery:
     """The gallery of `group`; `folder`: where its media go, relative to the site."""
-    read = [_read(member) for member in members]
+    task = words_of(group.task)
+    read = [_read(member, group.task) for member in members]
     clips = list(dict.fromkeys(clip for rows in read for clip in rows.rows))
     columns = [column for column in group.columns if any(rows.value(clip, column.metric) is not None for rows in read for clip in clips)]
     sampled = [clip for clip in clips if any(rows.sampled(clip) for rows in read)]
@@ -85,7 +88,8 @@ def build(group: Group, members: Sequence[GroupRun], folder: str) -> Gallery:
     return Gallery(
         data={
             "folder": folder,
-            "words": {"reference": REFERENCES.get(group.task, "reference")},
+            "cards": [_card(card) for card in task.cards],
+            "shows": {"picture": "video" in task.shows, "sound": "audio" in task.shows},
             "metrics": [_metric(column) for column in columns],
             "runs": [_run(rows, group) for rows in read],
             "clips": [_clip(clip, read, columns) for clip in shown],
@@ -97,16 +101,18 @@ def build(group: Group, members: Sequence[GroupRun], folder: str) -> Gallery:
         remarks=tuple(_remarks(read, sampled)),
         num_clips=len(clips),
         num_sampled=len(sampled),
+        ranked=tuple(any(extremes[(i, column.metric)][0] for column in columns) for i in range(len(read))),
     )
 
 
-def _read(member: GroupRun) -> _Rows:
+def _read(member: GroupRun, task: str) -> _Rows:
+    shows = shown_of(task, member.row.kind, member.facts.modalities)
     samples = next((path / "samples" for path in member.folders if (path / "samples").is_dir()), None)
     try:
         rows = {row["id"]: row for row in read_rows(member.run.folder / "clips.jsonl")}
     except AvbenchError as error:
-        return _Rows(member=member, rows={}, samples=None, problem=clean(str(error), MAX_TEXT))
-    return _Rows(member=member, rows=rows, samples=samples)
+        return _Rows(member=member, rows={}, samples=None, shows=shows, problem=clean(str(error), MAX_TEXT))
+    return _Rows(member=member, rows=rows, samples=samples, shows=shows)
 
 
 def _extremes(rows: _Rows, column: Column) -> tuple[list[str], list[str]]:
@@ -127,10 +133,14 @@ def _run(rows: _Rows, group: Group) -> dict[str, Any]:
     member = rows.member
     return {
         "label": member.row.label,
-        "kind": member.row.kind,
+        "kind": kind_of(group.task, member.row.kind, member.row.label),
         "page": member.page,
         "command": member.facts.sample_command(group.num_clips or 8),
     }
+
+
+def _card(card: Card) -> dict[str, Any]:
+    return {"key": card.key, "title": card.title, "picture": "video" in card.shows, "sound": "audio" in card.shows, "says": card.says}
 
 
 def _clip(clip: str, read: Sequence[_Rows], columns: Sequence[Column]) -> dict[str, Any]:
@@ -154,17 +164,22 @@ def _cell(rows: _Rows, clip: str, columns: Sequence[Column]) -> dict[str, Any]:
     if rows.samples is None or not rows.sampled(clip):
         return {"state": "numbers", "values": short}
     files = rows.samples / sample_name(clip)
-    return {"state": "media", "values": short, "picture": (files / "recon.mp4").is_file(), "sound": (files / "recon.flac").is_file()}
+    picture, sound = (name in rows.shows and (files / f"recon.{KINDS[name][0]}").is_file() for name in ("video", "audio"))
+    return {"state": "media", "values": short, "picture": picture, "sound": sound}
 
 
 def _media(shown: Sequence[str], read: Sequence[_Rows], folder: str) -> Iterator[tuple[Path, str]]:
     """The files of the clips shown: the reference once, from the first run that has it."""
     for number, clip in enumerate(shown):
-        owners = [(i, rows.samples / sample_name(clip)) for i, rows in enumerate(read) if rows.samples is not None and rows.sampled(clip)]
-        sources = [("reference", owners[0][1] / "reference")] if owners else []
-        sources += [(str(i), path / "recon") for i, path in owners]
-        for name, source in sources:
-            for kind in KINDS:
+        owners = [
+            (str(i), rows.samples / sample_name(clip), rows.shows)
+            for i, rows in enumerate(read)
+            if rows.samples is not None and rows.sampled(clip)
+        ]
+        sources = [("reference", path / "reference", frozenset(KINDS)) for _, path, _ in owners[:1]]
+        sources += [(name, path / "recon", shows) for name, path, shows in owners]
+        for name, source, shows in sources:
+            for kind in (kind for modality in sorted(shows) for kind in KINDS[modality]):
                 file = source.with_suffix(f".{kind}")
                 if file.is_file() and not file.is_symlink():
                     yield file, f"{folder}/{number}/{name}.{kind}"

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,15 @@ from avbench.report.facts import read_facts
 from avbench.report.gallery import Gallery, GroupRun
 from avbench.report.gallery import build as build_gallery
 from avbench.report.rate import rate_plots
+from avbench.report.tasks import TITLES, words_of
 from avbench.report.training import comparison, read_trainings
 from avbench.results import Results, collect
 from avbench.samples import slug
 from avbench.table import Group, Row, build_all
 
 MARKER = ".avbench-report"  # in a folder that avbench made and may replace
-REPORTED_TRACKS = {"video only": "video", "audio only": "audio", "audio-video": "audio-video", "A2V": "audio-video", "V2A": "audio-video"}
-INTRO = {
-    "reconstruct": "The reference and what each tokenizer made of it, in step. The sound is what was measured, the picture H.264 of it.",
-    "generate": "The real clip and what came of its condition, in step. The sound is what was measured, the picture H.264 of it.",
-}
+REPORTED_TRACKS = {"video only": "video", "audio only": "audio"}  # of the kinds of published rows; others are audio-video
+REPORTED_TASKS = {"A2V": "a2v", "V2A": "v2a", "cJAVG": "av"}  # others reconstruct
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +40,10 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """A row of a board's table. number: its place among the group's runs in the gallery."""
+    """A row of a board's table. number: its place among the group's runs in the gallery, if its clips can be told apart by a metric."""
 
     row: Row
+    task: str
     track: str
     page: str = ""
     number: int | None = None
@@ -57,6 +56,7 @@ class _Board:
     group: Group
     anchor: str
     entries: tuple[_Entry, ...]
+    remark: str = ""
     members: tuple[GroupRun, ...] = ()
     plots: tuple[plot.Plot, ...] = ()
     gallery: str = ""
@@ -118,17 +118,19 @@ class _Writer:
         sections = list(dict.fromkeys(column.section for board in boards for column in board.group.columns if column.section))
         shown = [board for board in boards if not (split and board.group.split not in (split, ""))]
         measured = any(not board.group.reported for board in shown)
+        present = {entry.task for board in shown for entry in board.entries}
+        tasks = [(task, words_of(task).title) for task in ("reconstruct", *TITLES) if task in present]
         values = {"boards": shown, "warnings": warnings, "sections": sections, "size": SIZE, "split": split, "measured": measured}
-        self._page("index", "index.html", "Leaderboard", ("board",), **values)
+        self._page("index", "index.html", "Leaderboard", ("board",), tasks=tasks, **values)
 
     def board(self, board: _Board) -> None:
         """A page for each run of the board, its gallery and the gallery's media."""
         for number, member in enumerate(board.members):
-            values = {"member": member, "group": board.group, "gallery": board.gallery, "number": number}
+            values = {"member": member, "group": board.group, "gallery": board.gallery, "number": board.entries[number].number}
             self._page("run", member.page, member.row.label, (), **values)
         if board.clips is not None:
-            intro = INTRO["reconstruct" if board.group.task == "reconstruct" else "generate"]
-            self._page("gallery", board.gallery, _gallery_title(board.group), ("clock", "gallery"), gallery=board.clips, intro=intro)
+            values = {"gallery": board.clips, "intro": words_of(board.group.task).intro}
+            self._page("gallery", board.gallery, _gallery_title(board.group), ("clock", "gallery"), **values)
             self._files(board.clips.media)
 
     def training(self, trainings: Sequence[Any]) -> None:
@@ -169,20 +171,35 @@ SIZE = {
 def _board(group: Group, number: int, results: Results) -> _Board:
     anchor = f"group-{number}"
     if group.reported:
-        return _Board(
-            group=group, anchor=anchor, entries=tuple(_Entry(row=row, track=REPORTED_TRACKS.get(row.kind, "")) for row in group.rows)
-        )
+        return _Board(group=group, anchor=anchor, entries=tuple(map(_reported_entry, group.rows)))
+    group = replace(group, title=_group_title(group))
     members = tuple(_member(row, number, results) for row in group.rows)
-    floors = next((board.floors for board in load_boards() if group.task in board.tasks), frozenset[str]())
+    clips = build_gallery(group, members, f"media/{number}")
     return _Board(
         group=group,
         anchor=anchor,
-        entries=tuple(_Entry(row=m.row, track=m.facts.track, page=m.page, number=k) for k, m in enumerate(members)),
+        entries=tuple(
+            _Entry(row=m.row, task=group.task, track=m.facts.track, page=m.page, number=k if clips.ranked[k] else None)
+            for k, m in enumerate(members)
+        ),
+        remark=words_of(group.task).remark,
         members=members,
-        plots=tuple(rate_plots(group, floors, {member.row.run_id: member.page for member in members})),
+        plots=tuple(_plots(group, members)),
         gallery=f"gallery-{number}-{slug(group.split)}.html",
-        clips=build_gallery(group, members, f"media/{number}"),
+        clips=clips,
     )
+
+
+def _reported_entry(row: Row) -> _Entry:
+    return _Entry(row=row, task=REPORTED_TASKS.get(row.kind, "reconstruct"), track=REPORTED_TRACKS.get(row.kind, "audio-video"))
+
+
+def _plots(group: Group, members: Sequence[GroupRun]) -> list[plot.Plot]:
+    """Rate against quality. None of a generation task: its tokens are drawn, not a description of the clip that more bits make better."""
+    if group.task != "reconstruct":
+        return []
+    floors = next((board.floors for board in load_boards() if group.task in board.tasks), frozenset[str]())
+    return rate_plots(group, floors, {member.row.run_id: member.page for member in members})
 
 
 def _member(row: Row, number: int, results: Results) -> GroupRun:
@@ -204,8 +221,15 @@ def _navigation(boards: Sequence[_Board], trained: bool) -> list[dict[str, str]]
     return [{"href": "index.html", "title": "Leaderboard"}, *galleries, *training]
 
 
+def _group_title(group: Group) -> str:
+    """A measured group's: that of its table, for a generation task the task's own."""
+    if group.task == "reconstruct":
+        return group.title
+    return f"{words_of(group.task).title} ({group.task}) on {group.split}, {group.num_clips} clips"
+
+
 def _gallery_title(group: Group) -> str:
-    task = "" if group.task == "reconstruct" else f" ({group.task})"
+    task = "" if group.task == "reconstruct" else f", {words_of(group.task).title.lower()}"
     return f"Gallery{task}: {group.split}, {group.num_clips} clips"
 
 

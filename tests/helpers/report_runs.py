@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import torch
 from synthetic_runs import content, metric
@@ -13,6 +14,7 @@ RATE, FRAMES, SAMPLES = 24_000, 16, 98_304
 SECONDS = SAMPLES / RATE
 HOSTILE = '"><img src=x onerror=pwned=1></script><script>pwned=1</script>'  # 62 characters: survives the names' limit
 CLIPS = ("clips/a", f"clips/{HOSTILE}", "clips/c", "clips/d")
+TARGETS = {"a2v": ("video",), "v2a": ("audio",), "av": ("video", "audio")}
 
 
 def tone_clip(clip_id, *, hertz=440.0, shade=0.5, video=True, audio=True):
@@ -43,7 +45,7 @@ def failed_row(clip_id, reason):
 def save_run(runs_dir, number, name, rows, *, modalities=("audio", "video"), bits=1000.0, kind="learned", manifest=None, **changes):
     """A finished run with its three files; its values are the means of its rows."""
     ok = [row["metrics"] for row in rows if row["status"] == "ok"]
-    mean = {key: sum(values[key] for values in ok) / len(ok) for key in ("psnr", "lpips", "si_sdr")}
+    mean = {key: sum(values[key] for values in ok) / len(ok) for key in ok[0] if key != "bits_per_s"}
     values = [metric(HOSTILE, 1.0, protocol=HOSTILE, reason=HOSTILE)] if name == HOSTILE else []
     values += [metric(key, mean[key], half=abs(mean[key]) / 20 + 0.1, clips=len(ok)) for key in mean] + [
         metric("bits_per_s", bits, clips=len(ok))
@@ -73,6 +75,22 @@ def gallery_runs(runs_dir):
         write_sample(both / "samples", tone_clip(clip), tone_clip(clip, hertz=450, shade=0.4))
         write_sample(sound / "samples", tone_clip(clip), tone_clip(clip, hertz=300, video=False))
         write_sample(hostile / "samples", tone_clip(clip), tone_clip(clip, hertz=300, audio=False))
+    return runs_dir
+
+
+def generation_runs(runs_dir):
+    """For each task a generator of hostile class labels, with media of two of three clips, and the control of whole real clips."""
+    samples = runs_dir.parent / "samples"
+    for clip in CLIPS[:2]:
+        write_sample(samples, tone_clip(clip), tone_clip(clip, hertz=300, shade=0.3), "av")
+    for task, made in TARGETS.items():
+        rows = [{**clip_row(clip, 0.0, label=HOSTILE), "metrics": {"av_align": 0.2 + k / 10}} for k, clip in enumerate(CLIPS[:3])]
+        spec = {"task": task, "generator": f"out/{HOSTILE}", "temperature": 0.9, "top_k": 50, "top_p": 0.95, "guidance": 1.5, "seed": 3}
+        changes = {f"spec__{key}": value for key, value in spec.items()}
+        generator = save_run(runs_dir, f"{task}-0", "codec/ar-mini", rows, modalities=made, **changes)
+        control = save_run(runs_dir, f"{task}-1", "real", rows, kind="control", spec__task=task)
+        for folder in (generator, control):
+            shutil.copytree(samples, folder / "samples")
     return runs_dir
 
 

@@ -1,5 +1,5 @@
 "use strict";
-// Tables: sort by a column's button, filter rows by track, status and name, show one section of columns.
+// Tables: sort by a column's button, filter rows by task, track, status and name, show one section of columns.
 (() => {
   const tables = [...document.querySelectorAll("table.board")];
 
@@ -43,16 +43,19 @@
   const filters = document.getElementById("filters");
   if (!filters) return;
   filters.hidden = false;
-  const [track, status, columns, name] = ["track", "status", "columns", "name"].map((id) => document.getElementById(id));
+  const [task, track, status, columns, name] = ["task", "track", "status", "columns", "name"].map((id) => document.getElementById(id));
   const shown = document.getElementById("shown");
 
   function apply() {
     let count = 0;
     for (const group of document.querySelectorAll("section.group")) {
-      group.hidden = status.value !== "" && group.dataset.status !== status.value;
-      for (const row of group.querySelectorAll("tbody tr")) {
+      const rows = [...group.querySelectorAll("tbody tr")];
+      const ofTask = (row) => !task?.value || row.dataset.task === task.value; // no choice where there is one task
+      group.hidden = (status.value !== "" && group.dataset.status !== status.value) || !rows.some(ofTask);
+      for (const row of rows) {
         const label = row.cells[0].dataset.sort.toLowerCase();
-        row.hidden = (track.value !== "" && row.dataset.track !== track.value) || !label.includes(name.value.trim().toLowerCase());
+        const ofTrack = track.value === "" || row.dataset.track === track.value;
+        row.hidden = !ofTask(row) || !ofTrack || !label.includes(name.value.trim().toLowerCase());
         count += !group.hidden && !row.hidden;
       }
       const cells = [...group.querySelectorAll("[data-section]")];
@@ -62,7 +65,7 @@
     shown.textContent = `${count} rows`;
   }
 
-  for (const control of [track, status, columns]) control.addEventListener("change", apply);
+  for (const control of [task, track, status, columns]) control?.addEventListener("change", apply);
   name.addEventListener("input", apply);
   filters.addEventListener("submit", (event) => event.preventDefault());
   if (window.matchMedia("(max-width: 40rem)").matches && columns.options.length > 1) columns.selectedIndex = 1;

@@ -1,5 +1,6 @@
 "use strict";
-// The gallery: one clip at a time, its reference and every reconstruction under one clock. Texts reach the page as text nodes only.
+// The gallery: one clip at a time, its own cards (reference; or condition and real clip) and every row's under one clock. Texts reach
+// the page as text nodes only.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const element = (id) => document.getElementById(id);
@@ -57,12 +58,15 @@
     return button;
   }
 
-  function addTrack(key, title, heading, { picture, sounds, media, note, extra }) {
-    const card = make("article", { className: key === "reference" ? "track real" : "track" }, make("h2", {}, heading));
-    const file = `${data.folder}/${clip}/${key}`;
+  // shows: what such a card has when nothing is missing; its media are media/<clip>/<name>.mp4, .flac, ...; note: told instead of media
+  function addTrack(key, title, heading, { name = key, kind = "", shows, picture, sounds, media, note, extra }) {
+    const card = make("article", { className: `track ${kind}`.trim() }, make("h2", {}, heading));
+    const file = `${data.folder}/${clip}/${name}`;
     const track = { key, title, video: null, audio: null, cursor: null, button: soloButton(key, title, media && sounds) };
+    track.button.hidden = !shows.sound && !(media && sounds);
     if (media && picture) track.video = movie(file, title);
-    card.append(track.video ?? make("div", { className: "gone" }, media ? "sound only" : note));
+    if (track.video) card.append(track.video);
+    else if (!media || shows.picture) card.append(make("div", { className: "gone" }, media ? "sound only" : note));
     if (media && sounds) {
       const [box, cursor] = spectrogram(file, title);
       track.audio = make("audio", { preload: "none", src: `${file}.flac` });
@@ -87,7 +91,7 @@
     const [metric, list] = extremes(run, side);
     const label = data.runs[run].label;
     const title = data.metrics[metric]?.title ?? "";
-    const button = make("button", { type: "button", disabled: !list.length }, side);
+    const button = make("button", { type: "button", disabled: !list.length, hidden: !metricBox.options.length }, side);
     button.setAttribute("aria-label", `${side} clip of ${label} by ${title}`);
     button.title = `${side} clip by ${title}; again: the next ${side}`;
     button.addEventListener("click", () => walk(run, side));
@@ -103,6 +107,7 @@
       media: () => [""],
     };
     addTrack(String(number), run.label, heading, {
+      shows: data.shows,
       picture: cell.picture,
       sounds: cell.sound,
       media: cell.state === "media",
@@ -114,16 +119,24 @@
     });
   }
 
+  // The clip's own cards; its label stands on the first one.
+  function clipTrack(card, place, item) {
+    const word = card.key === "reference" ? "label" : "class";
+    const below = place === 0 && item.label && !card.says ? [make("small", {}, `${word}: ${item.label}`)] : [];
+    const said = card.says ? make("strong", {}, item[card.says] || "no class is stated") : "No run saved this clip.";
+    addTrack(card.key, card.title, card.title, {
+      name: "reference", kind: card.key === "reference" ? "real" : "given", shows: card, picture: card.picture, sounds: card.sound,
+      media: item.reference && !card.says, note: said, extra: { buttons: [], below },
+    });
+  }
+
   function show(number, { keepHash = false } = {}) {
     clock.set([]);
     clip = number;
     const item = data.clips[clip];
     trackBox.replaceChildren();
     tracks = [];
-    const below = item.label ? [make("small", {}, `label: ${item.label}`)] : [];
-    addTrack("reference", data.words.reference, data.words.reference, {
-      picture: true, sounds: true, media: item.reference, note: "No run saved this clip.", extra: { buttons: [], below },
-    });
+    data.cards.forEach((card, k) => clipTrack(card, k, item));
     data.runs.forEach((run, k) => runTrack(run, k, item.runs[k]));
     if (clipBox.querySelector(`option[value="${clip}"]`) === null) fillClips("");
     clipBox.value = String(clip);
@@ -231,16 +244,18 @@
   function follow() {
     const asked = new URLSearchParams(location.hash.slice(1));
     const [number, run, side] = [asked.get("clip"), asked.get("run"), asked.get("side")];
-    if (run !== null && data.runs[Number(run)] && (side === "worst" || side === "best")) return walk(Number(run), side);
+    const extreme = run !== null && data.runs[Number(run)] && (side === "worst" || side === "best");
+    if (extreme && extremes(Number(run), side)[1].length) return walk(Number(run), side);
     if (number !== null && data.clips[Number(number)]) return show(Number(number), { keepHash: true });
     if (data.clips.length) show(Math.max(0, data.clips.findIndex((item) => item.reference)), { keepHash: true });
   }
 
   const clock = new Clock({ moved, changed, failed });
-  clock.soloed = "reference";
+  clock.soloed = data.cards.find((card) => card.sound)?.key ?? null;
   if (!data.clips.length) return;
   element("player").hidden = false;
   data.metrics.forEach((metric, k) => metric.up !== null && metricBox.append(make("option", { value: String(k) }, metric.title)));
+  metricBox.parentElement.hidden = !metricBox.options.length; // no metric tells clips apart
   fillClips("");
   window.addEventListener("hashchange", follow);
   follow();
