@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 from reference import keep
 from tabulate import tabulate
 
@@ -116,6 +117,16 @@ def verdict_row(name: str, task: str, run: Path, shuffled: Path) -> list[str]:
     return [task, name, difference, f"{accuracy['value']:.1%} [{accuracy['ci_low']:.1%}, {accuracy['ci_high']:.1%}]", better]
 
 
+def animate(run: Path, path: Path) -> None:
+    """The run's first sample (no other is chosen) as an animated picture, without its sound."""
+    movie = min((run / "samples").glob("*.mp4"))
+    with av.open(str(movie)) as container:
+        frames = [frame.to_image() for frame in container.decode(video=0)]
+        rate = container.streams.video[0].average_rate
+    assert rate is not None
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=round(1000 / float(rate)), loop=0, quality=60)
+
+
 def main() -> None:
     """Train, generate, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -133,6 +144,8 @@ def main() -> None:
             run = evaluate(speaker, folder, task)
             verdicts.append(verdict_row(speaker.name, task, run, controls[task, "shuffled"]))
             print(run.name, flush=True)
+            if speaker is GENERATORS[0]:
+                animate(run, Path("docs") / f"generated-{task}.webp")
     for (task, name), run in controls.items():
         verdicts.append(verdict_row(name, task, run, controls[task, "shuffled"]))
     page = PAGE.format(
