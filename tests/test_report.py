@@ -311,6 +311,20 @@ def test_the_training_page_has_curves_stages_pictures_and_what_was_damaged(site:
     )  # psnr, and two losses a run
 
 
+def test_trainings_of_generators_are_compared_apart_from_those_of_tokenizers(tmp_path: Path) -> None:
+    training_run(tmp_path / "out" / "codec")
+    training_run(tmp_path / "out" / "other")
+    generator = {"schedule": None, "tasks": ["a2v", HOSTILE], "tokenizer": "avtok"}
+    training_run(tmp_path / "out" / "model", name="ar-mini", held_out="a2v_bits", **generator)
+    write_site(tmp_path / "site", runs_dir=tmp_path / "runs", training_dir=tmp_path / "out")
+    reader = read(tmp_path / "site" / "training.html")
+    headings = [text for text in reader.texts if text in ("Schedules compared", "Generator", "schedule", "learns", "a2v_bits ↓")]
+    assert headings == ["Schedules compared", "schedule", "Generator", "learns", "a2v_bits ↓"]
+    assert next(text for text in reader.texts if "of the tokens of" in text) == f"a2v, {HOSTILE} of the tokens of avtok"
+    plotted = [str(attributes["aria-label"]) for tag, attributes in reader.tags if tag == "svg" and "Held-out" in str(attributes)]
+    assert ["model" in label for label in plotted] == [False, True]
+
+
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generated")

@@ -18,7 +18,7 @@ from avbench.report.gallery import Gallery, GroupRun
 from avbench.report.gallery import build as build_gallery
 from avbench.report.rate import rate_plots
 from avbench.report.tasks import TITLES, words_of
-from avbench.report.training import comparison, read_trainings
+from avbench.report.training import comparisons, read_trainings
 from avbench.results import Results, collect
 from avbench.samples import slug
 from avbench.table import Group, Row, build_all
@@ -137,9 +137,8 @@ class _Writer:
         """training.html, where there is a training run."""
         if not trainings:
             return
-        names = list(dict.fromkeys(name for training in trainings for name in training.held_out))
         damaged = [f"{t.name}: {t.damaged_lines} lines of its log cannot be read" for t in trainings if t.damaged_lines]
-        values = {"trainings": trainings, "held_out": names, "comparison": comparison(trainings), "remarks": damaged, "size": SIZE}
+        values = {"trainings": trainings, "comparisons": comparisons(trainings), "remarks": damaged, "size": SIZE}
         self._page("training", "training.html", "Training", ("board", "training"), **values)
         self._files((picture.file, picture.target) for training in trainings for picture in training.pictures)
 

@@ -21,6 +21,7 @@ MAX_LOG_BYTES = 64 * 2**20
 MAX_RUNS = 50
 MAX_TERMS = 24  # curves of one run that get a plot
 CURVE_POINTS = 200  # of a curve; more are averaged in bins
+LESS_IS_BETTER = re.compile(r"(mel_l1|mr_stft|lpips)(@.*)?|.*_bits|.*_perplexity")  # of held-out values
 Curve = list[tuple[float, float]]  # (clips seen, value)
 
 
@@ -43,12 +44,13 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """A training run. losses and held_out: curves by name."""
+    """A training run. losses and held_out: curves by name. schedule: of a tokenizer; learns: what a generator does, else ""."""
 
     name: str
     anchor: str
     recipe: str
     schedule: str
+    learns: str
     minutes: float | None
     clips_seen: float
     stages: tuple[Stage, ...]
@@ -68,6 +70,18 @@ class Training:
         return [(picture.step, picture.target) for picture in self.pictures]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Training runs of one table: all of tokenizers, or all of generators. columns: held-out values, and whether more is better."""
+
+    title: str
+    remark: str
+    generators: bool
+    trainings: tuple[Training, ...]
+    columns: tuple[tuple[str, bool], ...]
+    plots: tuple[Plot, ...]
+
+
 def read_trainings(root: Path, split_folder: str = "training") -> list[Training]:
     """The training runs in `root`, in its folders, and in theirs, by name."""
     if not root.is_dir():
@@ -82,10 +96,25 @@ def read_trainings(root: Path, split_folder: str = "training") -> list[Training]
     return [training for training in trainings if training.held_out or training.losses]
 
 
-def comparison(trainings: Sequence[Training]) -> list[Plot]:
-    """A plot for each held-out value, with a line for every run that has it."""
+def comparisons(trainings: Sequence[Training]) -> list[Comparison]:
+    """Tokenizers, then generators, where there are any: a plot for each held-out value, with a line for every run that has it."""
+    kinds = ((False, [t for t in trainings if not t.learns]), (True, [t for t in trainings if t.learns]))
+    return [_comparison(generators, members) for generators, members in kinds if members]
+
+
+def _comparison(generators: bool, trainings: Sequence[Training]) -> Comparison:
     names = list(dict.fromkeys(name for training in trainings for name in training.held_out))
-    return [_held_out_plot(name, [training for training in trainings if training.held_out.get(name)]) for name in names[:MAX_TERMS]]
+    titles = ("Generator", "Generators compared") if generators else ("Held-out quality", "Schedules compared")
+    return Comparison(
+        title=titles[len(trainings) > 1],
+        remark="Bits that a held-out clip's generated tokens cost under the model, and a token's perplexity; less is better."
+        if generators
+        else "",
+        generators=generators,
+        trainings=tuple(trainings),
+        columns=tuple((name, LESS_IS_BETTER.fullmatch(name) is None) for name in names),
+        plots=tuple(_held_out_plot(name, [t for t in trainings if t.held_out.get(name)]) for name in names[:MAX_TERMS]),
+    )
 
 
 def _read(folder: Path, name: str, target: str) -> Training:
@@ -101,6 +130,7 @@ def _read(folder: Path, name: str, target: str) -> Training:
         anchor=target.replace("/", "-"),
         recipe=clean(str(provenance.get("recipe") or "not stated"), MAX_NAME),
         schedule=clean(str(config.get("schedule") or "not stated"), MAX_NAME),
+        learns=_learns(config),
         minutes=float(minutes) if isinstance(minutes, int | float) and _is_number(minutes) else None,
         clips_seen=max((line["clips_seen"] for line in lines), default=0.0),
         stages=stages,
@@ -138,6 +168,14 @@ def _provenance(folder: Path) -> dict[str, Any]:
         return {}
     provenance = manifest.get("provenance") if isinstance(manifest, dict) else None
     return provenance if isinstance(provenance, dict) else {}
+
+
+def _learns(config: dict[str, Any]) -> str:
+    """`a2v, v2a, av of the tokens of avtok`, or "" where the run is no generator's: it has no tasks."""
+    tasks = config.get("tasks")
+    if not isinstance(tasks, list) or not tasks:
+        return ""
+    return clean(f"{', '.join(str(task) for task in tasks[:8])} of the tokens of {config.get('tokenizer')}", 2 * MAX_NAME)
 
 
 def _stages(lines: Sequence[dict[str, Any]]) -> Iterator[Stage]:

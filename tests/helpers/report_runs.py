@@ -112,8 +112,8 @@ def many_clips(runs_dir, *, runs=4, clips=1000):
     return runs_dir
 
 
-def training_run(folder, *, name="avtok-mini", stage="video"):
-    """A training run of two stages with a picture: log.jsonl, manifest.json, pictures/."""
+def training_run(folder, *, name="avtok-mini", stage="video", held_out="psnr", **config):
+    """A training run of two stages with a picture: log.jsonl, manifest.json, pictures/. config: other things of its recipe."""
     from PIL import Image
 
     (folder / "pictures").mkdir(parents=True)
@@ -122,9 +122,9 @@ def training_run(folder, *, name="avtok-mini", stage="video"):
         part = stage if step < 200 else "decode"
         lines.append({"kind": "train", "step": step, "stage": part, "clips_seen": 8 * step, "losses": {"total": 5 - step / 100, "l1": 1.0}})
         if step % 100 == 0:
-            lines.append({"kind": "eval", "step": step, "stage": part, "clips_seen": 8 * step, "held_out": {"psnr": 20 + step / 100}})
+            lines.append({"kind": "eval", "step": step, "stage": part, "clips_seen": 8 * step, "held_out": {held_out: 20 + step / 100}})
             Image.new("RGB", (64, 32), (step // 2, 80, 120)).save(folder / "pictures" / f"{step:08d}.png")
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "train", "step"')
-    provenance = {"recipe": name, "minutes": 3.5, "config": {"schedule": "vfal"}}
+    provenance = {"recipe": name, "minutes": 3.5, "config": {"schedule": "vfal", **config}}
     (folder / "manifest.json").write_text(json.dumps({"provenance": provenance}))
     return folder
