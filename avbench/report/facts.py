@@ -104,7 +104,7 @@ def _generation(run: RunResult, spec: Mapping[str, Any]) -> Iterator[Section]:
     if run.kind == "control":
         facts = [("task", run.task), ("generator", "none: real clips"), ("seed", _text(spec.get("seed", "not stated")))]
     else:
-        found = "not named: the one that fits the tokenizer, by the revision above"
+        found = "not named: the one in out/ that fits the tokenizer, or that came with it; the revision says which"
         facts = [
             ("task", run.task),
             ("row", run.tokenizer),
