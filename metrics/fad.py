@@ -15,6 +15,7 @@ from avbench import weights
 from avbench.metric import MetricInfo, MetricOptions
 from avbench.metrics.features import aisfx, vggish
 from avbench.metrics.features.cache import cached_features
+from avbench.metrics.features.recent import features_of
 from avbench.metrics.frechet import DDOF, frechet_from_features
 from avbench.types import ClipBatch, Tokens
 
@@ -44,7 +45,8 @@ class _Fad:
         audio, sample_rate = reference.audio.to(self.device), reference.sample_rate
         ids = reference.ids or ("",) * len(reference)  # equal ids: the cache declines to keep them
         kept = cached_features(self.cache, self.key, ids, lambda missing: self.embed(audio[missing], sample_rate))
-        return torch.stack([kept, self.embed(recon.audio.to(self.device), sample_rate).cpu()], dim=1)
+        made = features_of(recon.audio, self.key, lambda content: self.embed(content.to(self.device), sample_rate))
+        return torch.stack([kept, made], dim=1)
 
     def compute(self, rows: np.ndarray) -> float:
         return fad(rows[:, 0], rows[:, 1])

@@ -14,13 +14,14 @@ from avbench import weights
 from avbench.metric import MetricInfo, MetricOptions
 from avbench.metrics.features import i3d
 from avbench.metrics.features.cache import cached_features
+from avbench.metrics.features.recent import features_of
 from avbench.metrics.frechet import DDOF, frechet_from_features
 from avbench.metrics.psnr import clip_videos
 from avbench.types import ClipBatch, Tokens
 
 MIN_CLIPS = 10
 _SHA = (weights.CATALOG[i3d.WEIGHTS].sha256 or "")[:8]
-PREPROCESSING = "224-bilinear-v1"  # change it whenever i3d.preprocess changes: cached features carry it
+KEY = f"{i3d.WEIGHTS}-{_SHA}-224-bilinear-v1"  # change it whenever i3d.preprocess changes: cached features carry it
 
 
 def fvd(reference_videos: Tensor, recon_videos: Tensor) -> float:
@@ -49,13 +50,14 @@ class Fvd:
 
     def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
         reference_video, recon_video = clip_videos(reference, recon)
-        key = f"{i3d.WEIGHTS}-{_SHA}-{PREPROCESSING}"
+        assert recon.video is not None
 
         def extract(positions: list[int]) -> Tensor:
             return i3d.logits(self.model, reference_video[positions])
 
-        kept = cached_features(self.cache, key, reference.ids or _unnamed(len(reference)), extract)
-        return torch.stack([kept, i3d.logits(self.model, recon_video).cpu()], dim=1)
+        kept = cached_features(self.cache, KEY, reference.ids or _unnamed(len(reference)), extract)
+        made = features_of(recon.video, KEY, lambda _: i3d.logits(self.model, recon_video))
+        return torch.stack([kept, made], dim=1)
 
     def compute(self, rows: np.ndarray) -> float:
         return frechet_from_features(rows[:, 0], rows[:, 1])

@@ -23,7 +23,7 @@ from avbench.metrics.class_agreement import (
     shared_mass,
 )
 from avbench.metrics.fad import FadAisfx
-from avbench.metrics.features import classifier, frozen, training_clips
+from avbench.metrics.features import classifier, frozen, recent, training_clips
 from avbench.types import ClipBatch, Tokens
 
 TOKENS = Tokens(codes={}, vocab_sizes={}, duration_s=1.0)
@@ -59,7 +59,7 @@ def small(fitted: classifier.Classifier, monkeypatch: pytest.MonkeyPatch) -> lis
 
     monkeypatch.setattr(frozen, "_extractor", extractor)
     monkeypatch.setattr(frozen.weights, "path", lambda name: Path(name))
-    monkeypatch.setattr(frozen, "_recent", {})
+    monkeypatch.setattr(recent, "_recent", {})
     monkeypatch.setattr(class_agreement.real_clips, "load", lambda options: fitted)
     return calls
 
@@ -282,9 +282,9 @@ def test_the_protocol_names_features_clips_fit_and_chance(small: list[str]) -> N
 
 
 def test_features_are_kept_under_the_keys_of_fvd_and_fad() -> None:
-    from avbench.metrics.fvd import _SHA, PREPROCESSING
+    from avbench.metrics.fvd import KEY
 
-    assert {"video": f"i3d-k400-{_SHA}-{PREPROCESSING}", "audio": FadAisfx.key} == frozen.KEYS
+    assert {"video": KEY, "audio": FadAisfx.key} == frozen.KEYS
 
 
 def test_a_plain_reconstruction_run_does_not_measure_these() -> None:

@@ -62,7 +62,7 @@ def test_a_second_run_reads_the_reference_from_the_cache(tmp_path: Path, monkeyp
         return logits(model, videos)
 
     monkeypatch.setattr(i3d, "logits", counting)
-    second = Fvd(MetricOptions(cache=tmp_path)).update(reference, recon, TOKENS)
+    second = Fvd(MetricOptions(cache=tmp_path)).update(reference, recon.copy(), TOKENS)
     assert extracted == [2]  # the reconstructions
     assert torch.equal(first[:, 0], second[:, 0])
 

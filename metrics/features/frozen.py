@@ -3,7 +3,6 @@
 The networks, keys and folders of FVD and FAD, so that each serves the other's cache. B clips, D numbers.
 """
 
-import weakref
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -21,18 +20,18 @@ from avbench.metrics.fad import FadAisfx
 from avbench.metrics.features import aisfx, i3d
 from avbench.metrics.features.cache import cached_features
 from avbench.metrics.features.progress import tracked
-from avbench.metrics.fvd import PREPROCESSING
+from avbench.metrics.features.recent import features_of
+from avbench.metrics.fvd import KEY
 from avbench.paths import cache_root
 from avbench.types import ClipBatch
 
 MODALITIES = ("video", "audio")
 WEIGHTS = {"video": i3d.WEIGHTS, "audio": aisfx.WEIGHTS}
-KEYS = {"video": f"{i3d.WEIGHTS}-{(weights.CATALOG[i3d.WEIGHTS].sha256 or '')[:8]}-{PREPROCESSING}", "audio": FadAisfx.key}
+KEYS = {"video": KEY, "audio": FadAisfx.key}
 NAMES = {"video": f"I3D logits ({KEYS['video']})", "audio": f"aisfx, mean of windows ({KEYS['audio']})"}
 PART = 4  # clips of a split at a time: what a killed computation loses at most
 
 Extract = Callable[[Tensor, int], Tensor]  # a batch's video or audio, sample rate -> features as the cache keeps them
-_recent: dict[tuple[str, str], tuple[weakref.ref[Tensor], Tensor]] = {}
 
 
 class Frozen:
@@ -52,12 +51,7 @@ class Frozen:
 
     def of(self, clips: ClipBatch) -> Tensor:
         """(B, D) float32 on the CPU. The last batch's are kept: several metrics ask for the same clips one after another."""
-        content = self._content(clips)
-        kept = _recent.get((self.modality, str(self.device)))
-        if kept is None or kept[0]() is not content:
-            kept = (weakref.ref(content), self.extract(content, clips.sample_rate).cpu())
-            _recent[self.modality, str(self.device)] = kept
-        return _vector(kept[1])
+        return _vector(features_of(self._content(clips), KEYS[self.modality], lambda content: self.extract(content, clips.sample_rate)))
 
     def of_reference(self, clips: ClipBatch) -> Tensor:
         """(B, D) float32 on the CPU; kept in the split's cache of reference features."""
