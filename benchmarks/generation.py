@@ -1,4 +1,4 @@
-"""What does a generator make of a tokenizer's tokens? `python benchmarks/generation.py [--recipe ar-mini] [--clips 12000] [--only NAME]`.
+"""What does a generator make of a tokenizer's tokens? `python benchmarks/generation.py [--recipe ar-mini] [--clips 9000] [--only NAME]`.
 
 Trains the same generator on the same clips of arcade-train through the tokens of each tokenizer of GENERATORS (runs in out/ are resumed,
 finished ones kept), generates arcade-test's first 202 clips (two of each game) for each task, keeps the results in runs/reference/ and
@@ -131,7 +131,7 @@ def main() -> None:
     """Train, generate, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="ar-mini")
-    parser.add_argument("--clips", type=int, default=12_000)
+    parser.add_argument("--clips", type=int, default=9_000)
     parser.add_argument("--only", action="append", help="Of GENERATORS, by name; may be repeated.")
     given = parser.parse_args()
     chosen = [speaker for speaker in GENERATORS if not given.only or speaker.name in given.only]
