@@ -120,7 +120,9 @@ def test_a_trained_generator_beats_chance_and_generates_from_the_condition_alone
     assert held_out[0]["a2v_bits"] == pytest.approx(6 * 3)  # untrained: log2(8) a token
     assert held_out[0]["av_bits"] == pytest.approx(30)
     assert held_out[0]["v2a_perplexity"] == pytest.approx(8)
-    assert min(held_out[-1].values()) > 0
+    assert min(value for name, value in held_out[-1].items() if "gain" not in name) > 0
+    assert held_out[0]["a2v_condition_gain"] == pytest.approx(0, abs=1e-3)  # an untrained model heeds no condition
+    assert set(held_out[-1]) >= {"a2v_condition_gain", "v2a_condition_gain", "av_condition_gain"}
     assert max(last.values()) < 1.0  # chance: log(8) = 2.08
     assert checkpoint.STATE in {path.name for path in out.iterdir()}
 
