@@ -208,13 +208,15 @@ def test_a_seed_gives_the_same_clips_whatever_the_batch_size_and_the_order(folde
 
 def test_finished_clips_are_kept_and_a_damaged_one_is_made_again(folder: Path, toy: Toy, split: splits.Split, tmp_path: Path) -> None:
     clips, trained = clips_of(split), load_generator(folder)
-    first = Generation(toy, trained, "a2v", how=Drawing(), kept=tmp_path / "kept")
+    first, second = (Generation(toy, trained, "a2v", how=Drawing()) for _ in range(2))
+    first.keep_in(tmp_path / "kept")
+    second.keep_in(tmp_path / "kept")
     made = first.encode(clips.select([0, 1, 2]))
     files = sorted((tmp_path / "kept").rglob("*.avt"))
     assert len(files) == 3
     files[0].write_bytes(b"AVT1")
     toy.seen.clear()
-    again = Generation(toy, trained, "a2v", how=Drawing(), kept=tmp_path / "kept").encode(clips)
+    again = second.encode(clips)
     assert [len(batch) for batch in toy.seen] == [3]  # the damaged one and the two that are new
     assert torch.equal(again.codes["joint"][:3], made.codes["joint"])
     assert len(payload.from_bytes([files[0].read_bytes()])) == 1

@@ -32,12 +32,9 @@ class Generation:
 
     A clip's tokens follow from the generator, the tokenizer, `how`, the seed, its id and its condition. Matrix products of another batch
     size round differently, so clips are always drawn in rounds of ROUND, short ones filled up: the same clips whatever the batch size.
-    kept: a folder for one generator and one way to draw; a clip that is finished stays there, and a run that was stopped goes on after it.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, trained: Trained, task: GenerationTask, *, how: Drawing, seed: int = 0, kept: Path | None = None
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, trained: Trained, task: GenerationTask, *, how: Drawing, seed: int = 0) -> None:
         """Raises UsageError where generator, tokenizer and task do not go together, before anything is computed."""
         check_match(trained, tokenizer, task)
         self.tokenizer, self.layout, self.task, self.how, self.seed = tokenizer, trained.layout, task, how, seed
@@ -54,7 +51,7 @@ class Generation:
             parameters=tokenizer.info.parameters + sum(part.numel() for part in trained.model.parameters()),
             trained_on=trained_on(trained.provenance),
         )
-        self.kept = kept
+        self.kept: Path | None = None  # a folder where a finished clip stays, so that a run that was stopped goes on after it
 
     def begin(self, split: Split) -> None:
         """See `interface.ClipGenerator`."""
