@@ -18,7 +18,7 @@ from avbench.generate.draw import Drawing
 from avbench.generate.generate import Generation
 from avbench.generate.tasks import TASKS
 from avbench.generate.tokens import blanked, load_tokens
-from avbench.generate.trainee import GeneratorTrainee, decay_groups, held_out_numbers, training_flops
+from avbench.generate.trainee import GeneratorObjective, GeneratorTrainee, decay_groups, held_out_numbers, training_flops
 from avbench.generate.training import RECIPES, GeneratorTraining
 from avbench.reconstruct import reconstruct
 from avbench.train import checkpoint
@@ -160,12 +160,13 @@ def test_a_condition_is_worth_what_another_clips_would_cost_more(tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_a_paused_training_goes_on_to_the_same_weights(tmp_path: Path, clip_folder: Path, toy: Toy) -> None:
-    source = f"folder:{clip_folder}"
-    train(toy_training(), split=source, out=tmp_path / "whole", device="cpu")
-    paused = train(toy_training(), split=source, out=tmp_path / "parts", device="cpu", max_minutes=1e-6)
+@pytest.mark.parametrize("muon", [0.0, 0.02])
+def test_a_paused_training_goes_on_to_the_same_weights(tmp_path: Path, clip_folder: Path, toy: Toy, muon: float) -> None:
+    source, config = f"folder:{clip_folder}", replace(toy_training(), muon=muon)
+    train(config, split=source, out=tmp_path / "whole", device="cpu")
+    paused = train(config, split=source, out=tmp_path / "parts", device="cpu", max_minutes=1e-6)
     assert not paused.finished
-    assert train(toy_training(), split=source, out=tmp_path / "parts", device="cpu").finished
+    assert train(config, split=source, out=tmp_path / "parts", device="cpu").finished
     curves = [[(x["step"], x["losses"]) for x in read_log(tmp_path / name) if x["kind"] == "train"] for name in ("whole", "parts")]
     assert curves[0] == curves[1]
     assert load_generator(tmp_path / "whole").revision == load_generator(tmp_path / "parts").revision
@@ -328,6 +329,18 @@ def test_weight_decay_is_for_linear_layers_alone(folder: Path) -> None:
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
     assert len(decayed["params"]) == 4 * MODEL.layers + 1
     assert {tuple(p.shape) for p in others["params"]} == {(32,), tuple(model.embed.weight.shape), tuple(model.slots.shape)}  # type: ignore[union-attr]
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest(folder: Path) -> None:
+    model = load_generator(folder).model.requires_grad_(True)
+    config = replace(toy_training(), muon=0.02)
+    objective = GeneratorObjective(model, load_generator(folder).layout, 0.0)
+    muon, adamw = GeneratorTrainee(config).optimizers(objective, config.stages[0])
+    assert isinstance(muon, torch.optim.Muon)
+    mine, others = ([p for group in optimizer.param_groups for p in group["params"]] for optimizer in (muon, adamw))
+    assert {id(p) for p in mine} == {id(p) for p in model.blocks.parameters() if p.ndim == 2}
+    assert sorted(map(id, mine + others)) == sorted(map(id, model.parameters()))
+    assert [group["weight_decay"] for group in adamw.param_groups] == [0.05, 0.0]
 
 
 def test_the_stated_work_is_that_of_the_matrix_products(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The generator as the trainer sees it (avbench/train/trainee.py): cached tokens in, cross-entropy out, bits per held-out clip."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from avbench.tokenizer import Tokenizer
 from avbench.train.clips import Clips, load_clips
 from avbench.train.config import OptimConfig, StageConfig
 from avbench.train.data import Order, Share, micro_batches
-from avbench.train.optimizers import adamw_groups
+from avbench.train.optimizers import adamw_groups, muon
 from avbench.train.trainee import HeldOut, Losses, Objective, Origin, Trainee
 
 EVAL_BATCH = 16
@@ -95,8 +95,12 @@ class GeneratorTrainee(Trainee[GeneratorTraining, TokenData]):
         return GeneratorObjective(models["generator"], self.layout, self.config.condition_dropout)
 
     def optimizers(self, objective: Objective[Any], stage: StageConfig) -> list[Optimizer]:
-        """Weight decay on the weights of linear layers alone."""
-        return [adamw_groups(decay_groups(objective.models["generator"], stage.optim), stage.optim)]
+        """Weight decay on the weights of linear layers alone; where the recipe has a rate for it, Muon for those of the blocks."""
+        model = objective.models["generator"]
+        assert isinstance(model, Generator)
+        matrices = block_matrices(model) if self.config.muon else []
+        rest = adamw_groups(decay_groups(model, stage.optim, without=matrices), stage.optim)
+        return [muon(matrices, self.config.muon, stage.optim), rest] if matrices else [rest]
 
     def evaluate(self, models: dict[str, nn.Module], data: TokenData, device: torch.device) -> HeldOut:
         """Bits per held-out clip and the perplexity of a token, in float32."""
@@ -177,11 +181,20 @@ def _bits(model: Generator, data: TokenData, task: GenerationTask, device: torch
     return bits
 
 
-def decay_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    """AdamW's groups: the weights of linear layers, and everything else (embeddings, positions, norms) without decay."""
-    linear = {id(part.weight) for part in model.modules() if isinstance(part, nn.Linear)}
+def block_matrices(model: Generator) -> list[nn.Parameter]:
+    """The weights of the linear layers between embedding and head."""
+    return [weight for part in model.blocks.modules() if isinstance(part, nn.Linear) for weight in part.parameters()]
+
+
+def decay_groups(model: nn.Module, config: OptimConfig, *, without: Sequence[nn.Parameter] = ()) -> list[dict[str, Any]]:
+    """AdamW's groups: the weights of linear layers, and everything else (embeddings, positions, norms) without decay.
+
+    without: parameters of another optimiser.
+    """
+    elsewhere = {id(parameter) for parameter in without}
+    linear = {id(part.weight) for part in model.modules() if isinstance(part, nn.Linear)} - elsewhere
     decayed = [p for p in model.parameters() if id(p) in linear]
-    others = [p for p in model.parameters() if id(p) not in linear]
+    others = [p for p in model.parameters() if id(p) not in linear | elsewhere]
     return [
         {"params": decayed, "lr": config.adam, "weight_decay": config.weight_decay},
         {"params": others, "lr": config.adam, "weight_decay": 0.0},

@@ -22,6 +22,7 @@ class GeneratorTraining(TrainConfig):
     """A run over the cached tokens of one tokenizer. Each step is one task's, the tasks in turn.
 
     condition_dropout: share of the clips whose condition (class or tokens) is dropped, for classifier-free guidance.
+    muon: peak rate of Muon (Jordan et al. 2024, updates scaled to AdamW's RMS) for the blocks' matrices; 0: AdamW, as published.
     """
 
     stages: tuple[StageConfig, ...]
@@ -30,6 +31,7 @@ class GeneratorTraining(TrainConfig):
     tokenizer_checkpoint: str | None = None
     tasks: tuple[GenerationTask, ...] = TASKS
     condition_dropout: float = 0.1
+    muon: float = 0.0
     log_steps: int = 30  # whole turns of two or three tasks, so that each task's mean is of as many steps
 
     def __post_init__(self) -> None:
@@ -63,10 +65,12 @@ class GeneratorTraining(TrainConfig):
 def ar_mini() -> GeneratorTraining:
     """A generator of about 7 M parameters over a tokenizer's tokens; trains on CPU cores in hours.
 
-    Small batches and a high rate: avtok's tokens, loss after 480 clips 8.2 (batch 16, rate 6e-4), 7.2 (16, 2e-3), 6.1 (8, 2e-3).
+    Small batches, a high rate, and Muon: avtok's tokens, loss after 2,400 clips 4.4 with AdamW alone, 3.3 with Muon for the blocks.
     """
     stages = (StageConfig(name="tokens", clips=48_000, optim=replace(OPTIM, adam=1.5e-3, warmup_clips=800)),)
-    return GeneratorTraining(name="ar-mini", model=sizes.mini(), stages=stages, batch_size=4, log_steps=60, export_dtype="bfloat16")
+    return GeneratorTraining(
+        name="ar-mini", model=sizes.mini(), stages=stages, batch_size=4, muon=3e-3, log_steps=60, export_dtype="bfloat16"
+    )
 
 
 def ar_small() -> GeneratorTraining:
