@@ -1,4 +1,4 @@
-"""What does a generator make of a tokenizer's tokens? `python benchmarks/generation.py [--recipe ar-mini] [--clips 9000] [--only NAME]`.
+"""What does a generator make of a tokenizer's tokens? `python benchmarks/generation.py [--recipe ar-mini] [--clips 16000] [--only NAME]`.
 
 Trains the same generator on the same clips of arcade-train through the tokens of each tokenizer of GENERATORS (runs in out/ are resumed,
 finished ones kept), generates arcade-test's first 202 clips (two of each game) for each task, keeps the results in runs/reference/ and
@@ -24,6 +24,7 @@ from tabulate import tabulate
 from avbench.compare import compare
 
 SPLIT, CLIPS, TRAINED_ON = "arcade-test", 202, 2_020
+DRAWN = ("--temperature", "0.5", "--guidance", "3")  # the same for every generator
 TASKS = ("a2v", "v2a", "av")
 CONTROLS = ("real", "shuffled", "copy-train")
 CHANCE = 1 / 101
@@ -31,7 +32,7 @@ JUDGED = {"a2v": "class_accuracy_video", "v2a": "class_accuracy_audio", "av": "c
 PAGE = """# Generators ({recipe}) at an equal number of clips
 
 Made by `python benchmarks/generation.py`: {clips:,} training clips seen in all ({trained_on:,} different ones of arcade-train, the three
-tasks in turn), one seed; generated for the first {num} clips of {split}.
+tasks in turn), one seed; generated for the first {num} clips of {split} with {drawn}.
 
 ## Held-out bits
 
@@ -85,7 +86,7 @@ def train(speaker: Speaker, recipe: str, clips: int) -> Path:
 
 def evaluate(speaker: Speaker, generator: Path | None, task: str) -> Path:
     """The finished run's folder; kept in runs/reference/."""
-    chosen = ["--generator", str(generator)] if generator else []
+    chosen = ["--generator", str(generator), *DRAWN] if generator else []
     run = Path(
         avbench("run", *speaker.arguments("--checkpoint"), *chosen, "--task", task, "--split", SPLIT, "--limit", str(CLIPS),
                 "--save-samples", "2")
@@ -131,7 +132,7 @@ def main() -> None:
     """Train, generate, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="ar-mini")
-    parser.add_argument("--clips", type=int, default=9_000)
+    parser.add_argument("--clips", type=int, default=16_000)
     parser.add_argument("--only", action="append", help="Of GENERATORS, by name; may be repeated.")
     given = parser.parse_args()
     chosen = [speaker for speaker in GENERATORS if not given.only or speaker.name in given.only]
@@ -149,7 +150,7 @@ def main() -> None:
     for (task, name), run in controls.items():
         verdicts.append(verdict_row(name, task, run, controls[task, "shuffled"]))
     page = PAGE.format(
-        recipe=given.recipe, clips=given.clips, trained_on=TRAINED_ON, num=CLIPS, split=SPLIT, chance=CHANCE,
+        recipe=given.recipe, clips=given.clips, trained_on=TRAINED_ON, num=CLIPS, split=SPLIT, drawn=" ".join(DRAWN), chance=CHANCE,
         judged="the video for a2v, the sound for v2a, both for av",
         bits=tabulate(bits, headers=["tokens of", "video + audio tokens", *(f"{task} bits (perplexity)" for task in TASKS), "minutes"],
                       tablefmt="pipe", disable_numparse=True),
