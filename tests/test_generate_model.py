@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from avbench.generate import config as sizes
+from avbench.generate.attention import causal_attention
 from avbench.generate.config import GeneratorConfig
 from avbench.generate.model import Generator, count_parameters
 from avbench.generate.space import token_space
@@ -63,6 +65,19 @@ def test_the_cached_pass_gives_the_logits_of_the_whole_pass(config: GeneratorCon
     assert torch.allclose(made.logits(torch.cat(parts, dim=1), 0, 20), whole, atol=1e-5)
     with pytest.raises(ValueError, match="one place at a time"):
         made(ids[:, :2], slots[:2], cache)
+
+
+@pytest.mark.parametrize("places", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_attention_in_parts_is_causal_attention(places: int, dtype: torch.dtype) -> None:
+    parts = torch.randn(3, 2, 3, places, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(places))
+    q, k, v = (part.to(dtype).detach().requires_grad_() for part in parts)
+    found = causal_attention(q, k, v)
+    expected = F.scaled_dot_product_attention(*(part.detach().double() for part in (q, k, v)), is_causal=True)
+    assert torch.allclose(found.double(), expected, atol=0.03 if dtype == torch.bfloat16 else 1e-5)
+    found[:, :, 0].sum().backward()  # the first place depends on nothing but its own value
+    assert torch.equal(v.grad[:, :, 0], torch.ones_like(v.grad[:, :, 0]))  # type: ignore[index]
+    assert not v.grad[:, :, 1:].any()  # type: ignore[index]
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from avbench.generate.attention import causal_attention
 from avbench.generate.config import GeneratorConfig
 from avbench.tokenizers.avtok.blocks import Linear
 
@@ -89,11 +90,11 @@ class Attention(nn.Module):
         qkv = self.qkv(x_BLD).view(B, L, 3, self.heads, D // self.heads)
         q, k = (qkv[:, :, :2] if rotary is None else rotate(qkv[:, :, :2], rotary)).unbind(2)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), qkv[:, :, 2].transpose(1, 2)
-        mask = None
-        if cache is not None:
+        if cache is None:
+            mixed = causal_attention(q, k, v)
+        else:
             k, v = cache.write(k, v)
-            mask = cache.whole.mask
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=L > 1)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=cache.whole.mask, is_causal=L > 1)
         return self.out(mixed.transpose(1, 2).reshape(B, L, D))  # type: ignore[no-any-return]
 
 
