@@ -64,6 +64,7 @@ def _terminal() -> str:
 @click.option("--top-k", type=int, default=0, show_default=True, help="Generation: draw from the K likeliest tokens; 0: all.")
 @click.option("--top-p", type=float, default=1.0, show_default=True, help="Generation: from the likeliest that make up P.")
 @click.option("--guidance", type=float, default=1.0, show_default=True, help="Generation: strength of the condition; 1: no guidance.")
+@click.option("--chain", is_flag=True, help="Generation, av: draw the sound from the drawn picture, as v2a does.")
 @click.option("--fresh", is_flag=True, help="Forget what an earlier run of the same id left.")
 @click.option("--save-samples", type=click.IntRange(min=0), default=0, metavar="K", help="Save the first K clips as mp4 and PNG.")
 @RUNS_DIR

@@ -170,8 +170,11 @@ def _check_needs(metric: Metric, task: Task, tokenizer: Tokenizer) -> None:
 
 def run_id(context: Context) -> str:
     """`<tokenizer>_[<task>_]<split>_<hash>`: the same inputs and code give the same folder, anything else another one."""
+    spec = asdict(context.spec)
+    if not spec["chain"]:
+        del spec["chain"]  # it came later: runs without it keep the folder that they had
     facts = {
-        "spec": asdict(context.spec),
+        "spec": spec,
         "revision": context.tokenizer.info.revision,
         "checksum": context.split.checksum,
         "protocol": str(context.split.protocol),

@@ -134,8 +134,8 @@ class MetricValue:
 class RunSpec:
     """What `avbench run` was asked for. `metrics` empty: every metric that suits the task.
 
-    generator: folder of a trained generator, for the tasks that generate; None: the one that fits. temperature, top_k, top_p, guidance:
-    how its tokens are drawn (avbench/generate/draw.py).
+    generator: folder of a trained generator, for the tasks that generate; None: the one that fits. temperature, top_k, top_p, guidance,
+    chain: how its tokens are drawn (avbench/generate/draw.py).
     """
 
     tokenizer: str
@@ -152,3 +152,4 @@ class RunSpec:
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
+    chain: bool = False

@@ -108,6 +108,8 @@ def test_a_row_says_how_its_clips_were_drawn(place: Path, clip_folder: Path, toy
     write_generator(place / "mine", clip_folder)
     context = load(spec_of(clip_folder, "a2v", generator=str(place / "mine"), guidance=1.5, top_k=3))
     assert context.tokenizer.info.name == "toy/tiny (top-k 3, guidance 1.5)"
+    context = load(spec_of(clip_folder, "av", generator=str(place / "mine"), chain=True))
+    assert context.tokenizer.info.name == "toy/tiny (chain)"
 
 
 def test_the_generator_that_fits_is_taken(place: Path, clip_folder: Path, toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:

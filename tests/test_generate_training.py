@@ -14,8 +14,9 @@ from avbench import payload, registry
 from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
 from avbench.generate.checkpoint import MANIFEST, WEIGHTS, check_match, load_generator
-from avbench.generate.draw import Drawing
+from avbench.generate.draw import Drawing, uniforms
 from avbench.generate.generate import Generation
+from avbench.generate.sample import sample
 from avbench.generate.tasks import TASKS
 from avbench.generate.tokens import blanked, load_tokens
 from avbench.generate.trainee import GeneratorObjective, GeneratorTrainee, decay_groups, held_out_numbers, training_flops
@@ -205,6 +206,24 @@ def test_a_seed_gives_the_same_clips_whatever_the_batch_size_and_the_order(folde
     other = Generation(toy, trained, "v2a", how=Drawing(guidance=1.5), seed=1)
     assert not torch.equal(other.encode(clips).codes["joint"], together)
     assert other.info.revision != generation.info.revision
+
+
+def test_a_chained_clip_is_the_picture_of_the_class_and_then_the_sound_of_that_picture(folder: Path, toy: Toy, split: splits.Split) -> None:
+    batch = clips_of(split)
+    trained = load_generator(folder)
+    how = Drawing(guidance=1.5, chain=True)
+    chained = Generation(toy, trained, "av", how=how).encode(batch).codes["joint"][:, 0]
+    whole = Generation(toy, trained, "av", how=replace(how, chain=False)).encode(batch).codes["joint"][:, 0]
+    assert torch.equal(chained[:, :6], whole[:, :6])
+    assert not torch.equal(chained[:, 6:], whole[:, 6:])
+    space, plan = trained.layout.space, trained.layout.plan("v2a")
+    prompt = trained.layout.prompt("v2a", {"video": chained[:, :6]})
+    noise = uniforms(0, batch.ids, 10)[:, 6:]
+    dropped = trained.layout.dropped("v2a", prompt)
+    audio = sample(trained.model, plan, prompt, noise, how, dropped_BP=dropped)
+    assert torch.equal(space.to_tokens({"video": chained[:, :6], "audio": audio}).codes["joint"][:, 0], chained)
+    with pytest.raises(UsageError, match="not for v2a"):
+        Generation(toy, trained, "v2a", how=how)
 
 
 def test_finished_clips_are_kept_and_a_damaged_one_is_made_again(folder: Path, toy: Toy, split: splits.Split, tmp_path: Path) -> None:

@@ -13,12 +13,17 @@ from avbench.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """How tokens are drawn. temperature 0: the likeliest. top_k 0, top_p 1: all. guidance: of u + s (c - u); 1: the condition alone."""
+    """How tokens are drawn. temperature 0: the likeliest. top_k 0, top_p 1: all. guidance: of u + s (c - u); 1: the condition alone.
+
+    chain: of task av, the sound is drawn from the drawn picture as v2a draws it, p(video | class) p(audio | video), so that guidance
+    of the sound strengthens what the picture says. Else from class and picture, where guidance strengthens only what the class adds.
+    """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
+    chain: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < 100:

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from avbench import payload
 from avbench.data.splits import Split
-from avbench.errors import AvbenchError
+from avbench.errors import AvbenchError, UsageError
 from avbench.generate.checkpoint import Trained, check_match
 from avbench.generate.draw import Drawing, uniforms
 from avbench.generate.prepare import prepare
 from avbench.generate.sample import sample
-from avbench.generate.tasks import CONDITION, TARGETS, GenerationTask
+from avbench.generate.tasks import CONDITION, TARGETS, GenerationTask, Layout, Plan
 from avbench.generate.tokens import blanked, space_of
 from avbench.samples import slug
 from avbench.store import replacing
@@ -35,8 +35,9 @@ class Generation:
     """
 
     def __init__(self, tokenizer: Tokenizer, trained: Trained, task: GenerationTask, *, how: Drawing, seed: int = 0) -> None:
-        """Raises UsageError where generator, tokenizer and task do not go together, before anything is computed."""
+        """Raises UsageError where generator, tokenizer, task and `how` do not go together, before anything is computed."""
         check_match(trained, tokenizer, task)
+        _check_chain(how, task, trained.layout)
         self.tokenizer, self.layout, self.task, self.how, self.seed = tokenizer, trained.layout, task, how, seed
         self.plan = trained.layout.plan(task)
         self.device = trained.model.head.weight.device
@@ -95,15 +96,24 @@ class Generation:
         return generated if condition is None else replace(generated, audio=reference.audio)
 
     def _draw(self, clips: ClipBatch) -> Tokens:
-        """All of them at once, in a round that is filled up with the first clip."""
+        """All of them at once."""
         condition = self._condition(clips)
         prompt = self._prompt(clips, condition)
-        filled = torch.cat([prompt, prompt[:1].expand(self.rows - len(prompt), -1)]).to(self.device)
-        count = self.plan.length - self.plan.prompt
-        noise = uniforms(self.seed, clips.ids, count)
-        noise = torch.cat([noise, noise[:1].expand(self.rows - len(noise), -1)]).to(self.device)
-        drawn = sample(self.model, self.plan, filled, noise, self.how, dropped_BP=self.layout.dropped(self.task, filled))
-        return self.layout.space.to_tokens(condition | self._parts(drawn[: len(prompt)].cpu()))
+        noise = uniforms(self.seed, clips.ids, self.plan.length - self.plan.prompt)
+        if not self.how.chain:
+            return self.layout.space.to_tokens(condition | self._parts(self._sample(self.plan, prompt, noise)))
+        video = self._sample(self.plan.up_to("video"), prompt, noise)
+        told = self.layout.prompt("v2a", {"video": video})
+        audio = self._sample(self.layout.plan("v2a"), told, noise[:, video.shape[1] :])
+        return self.layout.space.to_tokens({"video": video, "audio": audio})
+
+    def _sample(self, plan: Plan, prompt_BP: Tensor, noise_BN: Tensor) -> Tensor:
+        """What follows the prompts, int64 on the CPU; drawn in a round that is filled up with the first clip."""
+        filled, noise = (
+            torch.cat([part, part[:1].expand(self.rows - len(part), -1)]).to(self.device) for part in (prompt_BP, noise_BN)
+        )  # fmt: skip
+        drawn = sample(self.model, plan, filled, noise, self.how, dropped_BP=self.layout.dropped(plan.task, filled))
+        return drawn[: len(prompt_BP)].cpu()
 
     def _condition(self, clips: ClipBatch) -> dict[str, Tensor]:
         """Ids of the condition, encoded from clips that hold nothing else; {} for av."""
@@ -163,8 +173,16 @@ class Generation:
             raise AvbenchError(f"{path} cannot be written ({error}); free some space and repeat the command") from error
 
 
+def _check_chain(how: Drawing, task: GenerationTask, layout: Layout) -> None:
+    if how.chain and task != "av":
+        raise UsageError(f"--chain is for task av (class to video, video to audio), not for {task}")
+    if how.chain and "v2a" not in layout.tasks:
+        raise UsageError(f"--chain draws the sound as v2a does, and this generator learned {', '.join(layout.tasks)}; train one with v2a")
+
+
 def _other_than_default(how: Drawing) -> str:
-    """ " (guidance 1.5, top-k 50)": what a row must say of how its clips were drawn."""
+    """ " (top-k 50, guidance 1.5, chain)": what a row must say of how its clips were drawn."""
     default = Drawing()
-    told = [f"{key.replace('_', '-')} {value:g}" for key, value in asdict(how).items() if value != getattr(default, key)]
+    changed = {key.replace("_", "-"): value for key, value in asdict(how).items() if value != getattr(default, key)}
+    told = [key if value is True else f"{key} {value:g}" for key, value in changed.items()]
     return f" ({', '.join(told)})" if told else ""

@@ -31,7 +31,7 @@ def load(spec: RunSpec, task: GenerationTask, device: torch.device) -> ClipGener
     tokenizer = registry.load_tokenizer(spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed)
     check_tokenizer(tokenizer)
     trained = load_generator(_folder(spec, task, tokenizer), device)
-    how = Drawing(temperature=spec.temperature, top_k=spec.top_k, top_p=spec.top_p, guidance=spec.guidance)
+    how = Drawing(temperature=spec.temperature, top_k=spec.top_k, top_p=spec.top_p, guidance=spec.guidance, chain=spec.chain)
     return Generation(tokenizer, trained, task, how=how, seed=spec.seed)
 
 

@@ -7,7 +7,7 @@ classifier-free guidance) is NULL at each of its places. Ids: the codes (`space.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -54,6 +54,13 @@ class Plan:
         """The range of ids of each place after the prompt, in order."""
         ranges = {place: (segment.low, segment.high) for segment in self.segments for place in segment.places}
         return [ranges[place] for place in range(self.prompt, self.length)]
+
+    def up_to(self, modality: str) -> "Plan":
+        """The sequence up to the end of its tokens of `modality`."""
+        last = max(number for number, segment in enumerate(self.segments) if segment.modality == modality)
+        segments = self.segments[: last + 1]
+        end = max(segment.places[-1] + 1 for segment in segments)
+        return replace(self, slots=self.slots[:end], segments=segments)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from avbench.results import MAX_TEXT, RunResult, clean, read_json
 from avbench.types import RunSpec
 
 TRACKS = ("video", "audio", "audio-video")
-DRAWN = {"temperature": "temperature", "guidance": "guidance", "top_k": "top-k", "top_p": "top-p", "seed": "seed"}
+DRAWN = {"temperature": "temperature", "guidance": "guidance", "top_k": "top-k", "top_p": "top-p", "chain": "chain", "seed": "seed"}
 MAX_FACTS = 200  # of one section of the provenance page
 MAX_LIST = 12  # items of a list that are shown
 MAX_DEPTH = 4

@@ -1,0 +1,55 @@
+"""How to draw: temperature, guidance and chain on held-out clips. `python benchmarks/drawing.py [--tokenizer avtok] [--task TASK] [--limit 101]`.
+
+Generates the first clips of arcade-val (one of each game) with the tokenizer's own generator, each way of WAYS, and prints class accuracy and
+agreement: what the settings of benchmarks/generation.py were chosen by. About four minutes of a core a row with video.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tabulate import tabulate
+
+SPLIT = "arcade-val"
+WAYS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "a2v": ((), ("--temperature", "0.5", "--guidance", "3"), ("--temperature", "0.5")),
+    "v2a": ((), ("--temperature", "0.5", "--guidance", "3"), ("--temperature", "0.5")),
+    "av": ((), ("--temperature", "0.5", "--guidance", "3"), ("--temperature", "0.5", "--guidance", "3", "--chain")),
+}
+METRICS = {
+    "a2v": ("class_accuracy_video", "av_agreement", "av_agreement_soft"),
+    "v2a": ("class_accuracy_audio", "av_agreement", "av_agreement_soft"),
+    "av": ("class_accuracy_video", "class_accuracy_audio", "av_agreement", "av_agreement_soft"),
+}
+
+
+def values(tokenizer: str, task: str, way: tuple[str, ...], limit: int) -> dict[str, str]:
+    """Metric -> value with its 95 % interval, in per cent."""
+    command = ["run", "--tokenizer", tokenizer, "--task", task, "--split", SPLIT, "--limit", str(limit), *way]
+    command += ["--metrics", ",".join(METRICS[task]), "--runs-dir", str(Path("runs") / "drawing")]
+    done = subprocess.run([sys.executable, "-m", "avbench", *command], stdout=subprocess.PIPE, text=True, check=True)
+    result = json.loads((Path(done.stdout.strip().splitlines()[-1]) / "result.json").read_text())
+    return {
+        value["name"]: f"{100 * value['value']:.1f} [{100 * value['ci_low']:.1f}, {100 * value['ci_high']:.1f}]"
+        for value in result["values"]
+    }
+
+
+def main() -> None:
+    """A table for each task."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", default="avtok")
+    parser.add_argument("--task", action="append", choices=list(WAYS))
+    parser.add_argument("--limit", type=int, default=101)
+    given = parser.parse_args()
+    for task in given.task or WAYS:
+        found = [(way, values(given.tokenizer, task, way, given.limit)) for way in WAYS[task]]
+        rows = [[" ".join(way) or "(defaults)", *(row[metric] for metric in METRICS[task])] for way, row in found]
+        headers = [f"{task}, {given.limit} clips of {SPLIT}, %", *METRICS[task]]
+        print(tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
