@@ -1,7 +1,7 @@
-"""How to draw: temperature, guidance and chain on held-out clips. `python benchmarks/drawing.py [--tokenizer avtok] [--task TASK] [--limit 101]`.
+"""How to draw: temperature, guidance and chain on held-out clips. `python benchmarks/drawing.py [--tokenizer avtok] [--task TASK]`.
 
-Generates the first clips of arcade-val (one of each game) with the tokenizer's own generator, each way of WAYS, and prints class accuracy and
-agreement: what the settings of benchmarks/generation.py were chosen by. About four minutes of a core a row with video.
+Generates the first clips of arcade-val (--limit 101: one of each game) with the tokenizer's own generator, each way of WAYS, and prints
+class accuracy and agreement: what the settings of benchmarks/generation.py were chosen by. About four minutes of a core a row with video.
 """
 
 import argparse
@@ -31,10 +31,8 @@ def values(tokenizer: str, task: str, way: tuple[str, ...], limit: int) -> dict[
     command += ["--metrics", ",".join(METRICS[task]), "--runs-dir", str(Path("runs") / "drawing")]
     done = subprocess.run([sys.executable, "-m", "avbench", *command], stdout=subprocess.PIPE, text=True, check=True)
     result = json.loads((Path(done.stdout.strip().splitlines()[-1]) / "result.json").read_text())
-    return {
-        value["name"]: f"{100 * value['value']:.1f} [{100 * value['ci_low']:.1f}, {100 * value['ci_high']:.1f}]"
-        for value in result["values"]
-    }
+    found = {value["name"]: [100 * value[key] for key in ("value", "ci_low", "ci_high")] for value in result["values"]}
+    return {name: f"{value:.1f} [{low:.1f}, {high:.1f}]" for name, (value, low, high) in found.items()}
 
 
 def main() -> None:
