@@ -31,7 +31,9 @@ from avbench.types import RunSpec, Task
 SPLIT, CLIPS, TRAINED_ON = "arcade-test", 202, 2_020
 TOKENIZER_CLIPS = 5_200  # seen by each tokenizer of equals, as in benchmarks/schedules.py
 TASKS: tuple[Task, ...] = ("a2v", "v2a", "av")
-CONTROLS = ("real", "shuffled", "copy-train")
+CONTROLS: dict[Task, tuple[str, ...]] = {  # real and copy-train show whole clips, in every task the same
+    "a2v": ("shuffled",), "v2a": ("shuffled",), "av": ("real", "shuffled", "copy-train"),
+}  # fmt: skip
 CHANCE = 1 / 101
 # The same for every generator; chosen on arcade-val with avtok's own (python benchmarks/drawing.py).
 DRAWN = ("--temperature", "0.5", "--guidance", "3")
@@ -47,7 +49,8 @@ for the first {num} clips of {split} with {drawn}. Intervals and tests are over 
 ## Held-out bits
 
 101 clips of arcade-val, whole targets; perplexity is of one token. Minutes: of one core, often shared with other work. {shipped} is the
-generator that comes with avtok, of a tokenizer that saw more clips.
+generator that comes with avtok ({clips_shipped:,} clips), of a tokenizer that saw more. "alone": a model of that task only, which saw as many
+clips of it as the model of three tasks.
 
 {bits}
 
@@ -110,6 +113,20 @@ def train(speaker: Speaker, recipe: str, clips: int) -> Path:
     return out
 
 
+def train_alone(task: Task, recipe: str, clips: int) -> None:
+    """A model of one task of BASE's tokens, on as many clips of it as the model of three tasks saw; its manifest is kept."""
+    speaker, turns = GENERATORS[0], len(TASKS)
+    out = Path("out") / f"{recipe}-{BASE}-{task}-{clips}"
+    options = ["--tasks", task, "--limit", str(TRAINED_ON), "--clips", str(clips // turns), "--out", str(out)]
+    avbench("train", recipe, *speaker.arguments("--tokenizer-checkpoint"), *options)
+    keep_generator(out, alone_name(task), clips)
+
+
+def alone_name(task: Task) -> str:
+    """Of a kept manifest and its row."""
+    return f"{BASE}, {task} alone"
+
+
 def generator_folder(speaker: Speaker, recipe: str, clips: int) -> Path:
     """Where its generator is, or will be."""
     return speaker.generator or Path("out") / f"{recipe}-{speaker.name}-{clips}"
@@ -137,7 +154,9 @@ def bits_row(name: str, clips: int) -> list[str]:
     facts = json.loads(_kept_generator(name, clips).read_text())
     held_out, space = facts["provenance"]["held_out"], facts["layout"]["space"]
     tokens = [str(space[name]["num_codebooks"] * space[name]["length"]) for name in ("video", "audio")]
-    numbers = [f"{held_out[f'{task}_bits']:,.0f} ({held_out[f'{task}_perplexity']:.0f})" for task in TASKS]
+    numbers = [
+        f"{held_out[f'{task}_bits']:,.0f} ({held_out[f'{task}_perplexity']:.1f})" if f"{task}_bits" in held_out else "" for task in TASKS
+    ]
     return [name, " + ".join(tokens), *numbers, f"{facts['provenance']['minutes']:.0f}"]
 
 
@@ -203,17 +222,20 @@ def kept_run(speaker: Speaker, generator: Path, task: Task) -> Path | None:
     options = [*speaker.arguments("--checkpoint"), "--generator", str(generator), *DRAWN, *ALSO[task]]
     for file in sorted(REFERENCE.glob(f"*_{task}_*/manifest.json")):
         if " ".join(options) in json.loads(file.read_text())["command"]:
-            return file.parent
+            whole = Path("runs") / file.parent.name
+            return whole if whole.exists() else file.parent
     return None
 
 
 def page(recipe: str, clips: int, runs: dict[tuple[Task, str], Path], controls: dict[tuple[Task, str], Path]) -> str:
     """The page of all rows at hand. runs, controls: of (task, name)."""
-    known = [speaker.name for speaker in GENERATORS if _kept_generator(speaker.name, clips).exists()]
+    names = [*(speaker.name for speaker in GENERATORS), *(alone_name(task) for task in TASKS)]
+    known = [name for name in names if _kept_generator(name, clips).exists()]
+    shipped = json.loads((GENERATORS[-1].generator / "manifest.json").read_text())  # type: ignore[operator]
     verdicts = [verdict_row(name, task, run, controls[task, "shuffled"]) for (task, name), run in {**runs, **controls}.items()]
     heads = ["tokens of", "video + audio tokens", *(f"{task} bits (perplexity)" for task in TASKS), "minutes"]
     return PAGE.format(
-        recipe=recipe, clips=clips, trained_on=TRAINED_ON, tokenizer_clips=TOKENIZER_CLIPS, num=CLIPS, split=SPLIT,
+        recipe=recipe, clips=clips, clips_shipped=shipped["provenance"]["clips_seen"], trained_on=TRAINED_ON, tokenizer_clips=TOKENIZER_CLIPS, num=CLIPS, split=SPLIT,
         drawn=f"{' '.join(DRAWN)} (av: {' '.join(ALSO['av'])} too)", chance=CHANCE, base=BASE, shipped=f'"{GENERATORS[-1].name}"',
         judged="the video for a2v, the sound for v2a, both for av",
         bits=table([bits_row(name, clips) for name in known], heads),
@@ -236,11 +258,13 @@ def main() -> None:
         if chosen:
             keep_generator(folder, speaker.name, given.clips)
         for task in TASKS:
+            if chosen and speaker.name == BASE:
+                train_alone(task, given.recipe, given.clips)
             run = evaluate(speaker, folder, task) if chosen else kept_run(speaker, folder, task)
             runs |= {(task, speaker.name): run} if run else {}
             if chosen and run and speaker is GENERATORS[-1]:
                 animate(run, Path("docs") / f"generated-{task}.webp")
-    controls = {(task, name): control(name, task) for task in TASKS for name in CONTROLS}
+    controls = {(task, name): control(name, task) for task, names in CONTROLS.items() for name in names}
     Path("leaderboards", f"generation-{given.recipe}.md").write_text(page(given.recipe, given.clips, runs, controls))
 
 
