@@ -49,8 +49,8 @@ for the first {num} clips of {split} with {drawn}. Intervals and tests are over 
 ## Held-out bits
 
 101 clips of arcade-val, whole targets; perplexity is of one token. Minutes: of one core, often shared with other work. {shipped} is the
-generator that comes with avtok ({clips_shipped:,} clips), of a tokenizer that saw more. "alone": a model of that task only, which saw as many
-clips of it as the model of three tasks.
+generator that comes with avtok ({clips_shipped:,} clips), of a tokenizer that saw more. "alone": a model of that task only, which saw
+as many clips of it as the model of three tasks.
 
 {bits}
 
@@ -154,9 +154,8 @@ def bits_row(name: str, clips: int) -> list[str]:
     facts = json.loads(_kept_generator(name, clips).read_text())
     held_out, space = facts["provenance"]["held_out"], facts["layout"]["space"]
     tokens = [str(space[name]["num_codebooks"] * space[name]["length"]) for name in ("video", "audio")]
-    numbers = [
-        f"{held_out[f'{task}_bits']:,.0f} ({held_out[f'{task}_perplexity']:.1f})" if f"{task}_bits" in held_out else "" for task in TASKS
-    ]
+    pairs = [(held_out.get(f"{task}_bits"), held_out.get(f"{task}_perplexity")) for task in TASKS]
+    numbers = ["" if bits is None else f"{bits:,.0f} ({perplexity:.1f})" for bits, perplexity in pairs]
     return [name, " + ".join(tokens), *numbers, f"{facts['provenance']['minutes']:.0f}"]
 
 
@@ -235,8 +234,9 @@ def page(recipe: str, clips: int, runs: dict[tuple[Task, str], Path], controls: 
     verdicts = [verdict_row(name, task, run, controls[task, "shuffled"]) for (task, name), run in {**runs, **controls}.items()]
     heads = ["tokens of", "video + audio tokens", *(f"{task} bits (perplexity)" for task in TASKS), "minutes"]
     return PAGE.format(
-        recipe=recipe, clips=clips, clips_shipped=shipped["provenance"]["clips_seen"], trained_on=TRAINED_ON, tokenizer_clips=TOKENIZER_CLIPS, num=CLIPS, split=SPLIT,
-        drawn=f"{' '.join(DRAWN)} (av: {' '.join(ALSO['av'])} too)", chance=CHANCE, base=BASE, shipped=f'"{GENERATORS[-1].name}"',
+        recipe=recipe, clips=clips, trained_on=TRAINED_ON, tokenizer_clips=TOKENIZER_CLIPS, num=CLIPS, split=SPLIT, chance=CHANCE, base=BASE,
+        shipped=f'"{GENERATORS[-1].name}"', clips_shipped=shipped["provenance"]["clips_seen"],
+        drawn=f"{' '.join(DRAWN)} (av: {' '.join(ALSO['av'])} too)",
         judged="the video for a2v, the sound for v2a, both for av",
         bits=table([bits_row(name, clips) for name in known], heads),
         verdicts=table(sorted(verdicts), ["task", "row", "AV agreement against shuffled", "class accuracy", "above chance"]),
