@@ -234,8 +234,8 @@ def page(recipe: str, clips: int, runs: dict[tuple[Task, str], Path], controls: 
     verdicts = [verdict_row(name, task, run, controls[task, "shuffled"]) for (task, name), run in {**runs, **controls}.items()]
     heads = ["tokens of", "video + audio tokens", *(f"{task} bits (perplexity)" for task in TASKS), "minutes"]
     return PAGE.format(
-        recipe=recipe, clips=clips, trained_on=TRAINED_ON, tokenizer_clips=TOKENIZER_CLIPS, num=CLIPS, split=SPLIT, chance=CHANCE, base=BASE,
-        shipped=f'"{GENERATORS[-1].name}"', clips_shipped=shipped["provenance"]["clips_seen"],
+        recipe=recipe, clips=clips, trained_on=TRAINED_ON, tokenizer_clips=TOKENIZER_CLIPS, num=CLIPS, split=SPLIT, chance=CHANCE,
+        base=BASE, shipped=f'"{GENERATORS[-1].name}"', clips_shipped=shipped["provenance"]["clips_seen"],
         drawn=f"{' '.join(DRAWN)} (av: {' '.join(ALSO['av'])} too)",
         judged="the video for a2v, the sound for v2a, both for av",
         bits=table([bits_row(name, clips) for name in known], heads),
