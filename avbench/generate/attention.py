@@ -17,11 +17,11 @@ def causal_attention(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q_BHLK, k_BHLK, v_BHLK, is_causal=True)
     q, k, v = (x_BHLK.flatten(0, 1) for x_BHLK in (q_BHLK, k_BHLK, v_BHLK))
     places = q.shape[1]
+    step = -(-places // PARTS)
     hidden = torch.full((places, places), float("-inf"), dtype=q.dtype).triu(1)
     mixed = []
-    for first in range(0, places, -(-places // PARTS)):
-        part = slice(first, min(first - (-places // PARTS), places))
-        seen = slice(0, part.stop)
+    for first in range(0, places, step):
+        part, seen = slice(first, first + step), slice(0, first + step)
         scores = torch.baddbmm(hidden[part, seen], q[:, part], k[:, seen].transpose(1, 2), alpha=q.shape[-1] ** -0.5)
         mixed.append(scores.softmax(-1).bmm(v[:, seen]))
     return torch.cat(mixed, dim=1).view(q_BHLK.shape)
