@@ -170,11 +170,8 @@ def _check_needs(metric: Metric, task: Task, tokenizer: Tokenizer) -> None:
 
 def run_id(context: Context) -> str:
     """`<tokenizer>_[<task>_]<split>_<hash>`: the same inputs and code give the same folder, anything else another one."""
-    spec = asdict(context.spec)
-    if not spec["chain"]:
-        del spec["chain"]  # it came later: runs without it keep the folder that they had
     facts = {
-        "spec": spec,
+        "spec": asdict(context.spec),
         "revision": context.tokenizer.info.revision,
         "checksum": context.split.checksum,
         "protocol": str(context.split.protocol),
