@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from avbench.data.splits import Split, batches
 from avbench.generate.config import GeneratorConfig
 from avbench.generate.tasks import TASKS
 from avbench.generate.training import GeneratorTraining
@@ -55,6 +56,13 @@ class Other(Toy):
     """The same tokens under another revision."""
 
     info = replace(Toy.info, revision="2")
+
+
+def clips_of(split: Split) -> ClipBatch:
+    """The first batch, which must have clips."""
+    batch = next(iter(batches(split, 8)))
+    assert batch.clips is not None
+    return batch.clips
 
 
 def toy_training(tasks: tuple = TASKS, clips: int = 48) -> GeneratorTraining:

@@ -1,6 +1,5 @@
-"""avbench.generate.tokens, .trainee, .checkpoint, .generate: from a folder of clips to generated clips, with a toy tokenizer."""
+"""avbench.generate.tokens, .trainee, .training: from a folder of clips to a trained generator, with a toy tokenizer."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,20 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from toy_generator import MODEL, Other, Toy, toy_training
+from toy_generator import MODEL, Other, Toy, clips_of, toy_training
 
-from avbench import payload, registry
+from avbench import registry
 from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
-from avbench.generate.checkpoint import MANIFEST, WEIGHTS, check_match, load_generator
-from avbench.generate.draw import Drawing, uniforms
+from avbench.generate.checkpoint import load_generator
+from avbench.generate.draw import Drawing
 from avbench.generate.generate import Generation
-from avbench.generate.sample import sample
 from avbench.generate.tasks import TASKS
 from avbench.generate.tokens import blanked, load_tokens
 from avbench.generate.trainee import GeneratorObjective, GeneratorTrainee, decay_groups, held_out_numbers, training_flops
 from avbench.generate.training import RECIPES, GeneratorTraining
-from avbench.reconstruct import reconstruct
 from avbench.train import checkpoint
 from avbench.train.command import command
 from avbench.train.config import OptimConfig
@@ -31,35 +28,6 @@ from avbench.train.loop import train
 from avbench.types import ClipBatch, Tokens
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test_cache: Path) -> Path:
-    """Prepared clips are the session's, tokens this test's own."""
-    root = tmp_path / "cache"
-    root.mkdir()
-    (test_cache / "prepared").mkdir(exist_ok=True)
-    (root / "prepared").symlink_to(test_cache / "prepared")
-    monkeypatch.setenv("AVBENCH_CACHE", str(root))
-    return root
-
-
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
-    made = Toy()
-    monkeypatch.setattr(registry, "load_tokenizer", lambda name, **options: made)
-    return made
-
-
-@pytest.fixture
-def split(clip_folder: Path) -> splits.Split:
-    return splits.load(f"folder:{clip_folder}", progress=False)
-
-
-def clips_of(split: splits.Split) -> ClipBatch:
-    batch = next(iter(splits.batches(split, 8)))
-    assert batch.clips is not None
-    return batch.clips
 
 
 def test_a_split_is_encoded_once_and_a_killed_encoding_goes_on(split: splits.Split, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,152 +142,6 @@ def test_a_paused_training_goes_on_to_the_same_weights(tmp_path: Path, clip_fold
     other = toy_training(("a2v",))
     with pytest.raises(AvbenchError, match="holds a run of"):
         train(other, split=source, out=tmp_path / "parts", device="cpu")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, clip_folder: Path, toy: Toy) -> Path:
-    """A generator of random weights."""
-    trainee = GeneratorTrainee(toy_training())
-    trainee.load_data(f"folder:{clip_folder}", None)
-    models = trainee.build_models()
-    torch.nn.init.normal_(models["generator"].head.weight)  # type: ignore[union-attr, arg-type]
-    trainee.export(tmp_path / "generator", models, {"split": "clips"})
-    return tmp_path / "generator"
-
-
-def test_a_generator_is_read_back_as_it_was_written(folder: Path) -> None:
-    trained = load_generator(folder)
-    assert trained.layout.tasks == TASKS
-    assert trained.provenance == {"split": "clips"}
-    assert trained.model.config == MODEL
-    assert not trained.model.training
-
-
-def test_a_seed_gives_the_same_clips_whatever_the_batch_size_and_the_order(folder: Path, toy: Toy, split: splits.Split) -> None:
-    clips, trained = clips_of(split), load_generator(folder)
-    generation = Generation(toy, trained, "v2a", how=Drawing(guidance=1.5))
-    together = generation.encode(clips).codes["joint"]
-    alone = torch.cat([generation.encode(clips.select([number])).codes["joint"] for number in range(5)])
-    backwards = generation.encode(clips.select([4, 3, 2, 1, 0])).codes["joint"].flip(0)
-    assert torch.equal(together, alone)
-    assert torch.equal(together, backwards)
-    other = Generation(toy, trained, "v2a", how=Drawing(guidance=1.5), seed=1)
-    assert not torch.equal(other.encode(clips).codes["joint"], together)
-    assert other.info.revision != generation.info.revision
-
-
-def test_a_chained_clip_is_the_picture_of_the_class_and_then_the_sound_of_that_picture(folder: Path, toy: Toy, split: splits.Split) -> None:
-    batch = clips_of(split)
-    trained = load_generator(folder)
-    how = Drawing(guidance=1.5, chain=True)
-    chained = Generation(toy, trained, "av", how=how).encode(batch).codes["joint"][:, 0]
-    whole = Generation(toy, trained, "av", how=replace(how, chain=False)).encode(batch).codes["joint"][:, 0]
-    assert torch.equal(chained[:, :6], whole[:, :6])
-    assert not torch.equal(chained[:, 6:], whole[:, 6:])
-    space, plan = trained.layout.space, trained.layout.plan("v2a")
-    prompt = trained.layout.prompt("v2a", {"video": chained[:, :6]})
-    noise = uniforms(0, batch.ids, 10)[:, 6:]
-    dropped = trained.layout.dropped("v2a", prompt)
-    audio = sample(trained.model, plan, prompt, noise, how, dropped_BP=dropped)
-    assert torch.equal(space.to_tokens({"video": chained[:, :6], "audio": audio}).codes["joint"][:, 0], chained)
-    with pytest.raises(UsageError, match="not for v2a"):
-        Generation(toy, trained, "v2a", how=how)
-
-
-def test_finished_clips_are_kept_and_a_damaged_one_is_made_again(folder: Path, toy: Toy, split: splits.Split, tmp_path: Path) -> None:
-    clips, trained = clips_of(split), load_generator(folder)
-    first, second = (Generation(toy, trained, "a2v", how=Drawing()) for _ in range(2))
-    first.keep_in(tmp_path / "kept")
-    second.keep_in(tmp_path / "kept")
-    made = first.encode(clips.select([0, 1, 2]))
-    files = sorted((tmp_path / "kept").rglob("*.avt"))
-    assert len(files) == 3
-    files[0].write_bytes(b"AVT1")
-    toy.seen.clear()
-    again = second.encode(clips)
-    assert [len(batch) for batch in toy.seen] == [3]  # the damaged one and the two that are new
-    assert torch.equal(again.codes["joint"][:3], made.codes["joint"])
-    assert len(payload.from_bytes([files[0].read_bytes()])) == 1
-    other_sound = replace(clips, audio=clips.audio.flip(0) * 0.5)  # type: ignore[union-attr]
-    toy.seen.clear()
-    first.encode(other_sound)
-    assert [len(batch) for batch in toy.seen] == [5]
-
-
-def test_what_does_not_go_together_is_a_usage_error_before_any_compute(folder: Path, toy: Toy) -> None:
-    trained = load_generator(folder)
-    with pytest.raises(UsageError, match="revision 1, here it is 2"):
-        check_match(trained, Other(), "a2v")
-    renamed, video_only = Toy(), Toy()
-    renamed.info = replace(Toy.info, name="larp")
-    with pytest.raises(UsageError, match="tokens of toy, not of larp"):
-        check_match(trained, renamed, "a2v")
-    video_only.info = replace(Toy.info, modalities=frozenset({"video"}))
-    with pytest.raises(UsageError, match="has no audio"):
-        Generation(video_only, trained, "v2a", how=Drawing())
-    narrow = replace(trained, layout=replace(trained.layout, tasks=("av",)))
-    with pytest.raises(UsageError, match="learned av, not v2a"):
-        check_match(narrow, toy, "v2a")
-    generation = Generation(toy, trained, "av", how=Drawing())
-    with pytest.raises(UsageError, match='did you mean "circle"'):
-        generation.check(["square", "circel"])
-    with pytest.raises(UsageError, match="without a label"):
-        generation.check([None])
-    Generation(toy, trained, "a2v", how=Drawing()).check([None])
-    assert not toy.seen[3:]  # only what the fixture encoded
-
-
-@pytest.mark.parametrize(
-    ("part", "value"),
-    [
-        ("kind", "something"), ("config", {"width": -1}), ("config", {}), ("layout", {}), ("tokenizer", {"name": 3}), ("weights", {}),
-        ("provenance", None),
-    ],
-)  # fmt: skip
-def test_a_damaged_generator_is_refused(folder: Path, part: str, value: object) -> None:
-    manifest = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(manifest | {part: value}))
-    with pytest.raises(AvbenchError, match="manifest"):
-        load_generator(folder)
-
-
-def test_missing_and_changed_weights_are_refused(folder: Path, tmp_path: Path) -> None:
-    copied = tmp_path / "copied"
-    shutil.copytree(folder, copied)
-    (copied / WEIGHTS).write_bytes((copied / WEIGHTS).read_bytes() + b"x")
-    with pytest.raises(AvbenchError, match="sha256"):
-        load_generator(copied)
-    (copied / WEIGHTS).unlink()
-    with pytest.raises(AvbenchError, match="missing"):
-        load_generator(copied)
-    with pytest.raises(AvbenchError, match="holds no trained generator"):
-        load_generator(tmp_path)
-
-
-def test_two_streams_are_generated_as_well(split: splits.Split, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dual = Toy(unified=False)
-    monkeypatch.setattr(registry, "load_tokenizer", lambda name, **options: dual)
-    trainee = GeneratorTrainee(toy_training())
-    trainee.load_data(f"folder:{clip_folder}", None)
-    assert trainee.layout.space.num_codes == 16
-    trainee.export(tmp_path, trainee.build_models(), {})
-    made = Generation(dual, load_generator(tmp_path), "v2a", how=Drawing()).encode(clips_of(split))
-    assert {name: tuple(codes.shape) for name, codes in made.codes.items()} == {"video": (5, 1, 6), "audio": (5, 1, 4)}
-    assert torch.equal(made.codes["video"], dual.encode(clips_of(split)).codes["video"])
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_generated_clips_pass_where_reconstructions_do(folder: Path, toy: Toy, split: splits.Split, task: str) -> None:
-    clips = clips_of(split)
-    generation = Generation(toy, load_generator(folder), task, how=Drawing())  # type: ignore[arg-type]
-    done, failures = reconstruct(generation, clips)
-    assert not failures
-    assert done[0].recon.ids == clips.ids
-    assert done[0].recon.video is not None
-    assert done[0].recon.audio is not None
-    real = {name for name in ("video", "audio") if torch.equal(getattr(done[0].recon, name), getattr(clips, name))}
-    assert real == {"a2v": {"audio"}, "v2a": {"video"}, "av": set()}[task]  # the condition stands beside what was generated
-    assert torch.equal(done[0].tokens.codes["joint"], generation.encode(clips).codes["joint"])
 
 
 def test_a_blanked_clip_holds_one_modality() -> None:
