@@ -1,7 +1,7 @@
 """How to draw: temperature, guidance and chain on held-out clips. `python benchmarks/drawing.py [--tokenizer avtok] [--task TASK]`.
 
 Generates the first clips of arcade-val (--limit 101: one of each game) with the tokenizer's own generator, each way of WAYS, and prints
-class accuracy and agreement. About four minutes of a core a row with video.
+class accuracy and agreement. About two minutes of two cores a row.
 """
 
 import argparse

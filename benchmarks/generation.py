@@ -35,7 +35,7 @@ CONTROLS: dict[Task, tuple[str, ...]] = {  # real and copy-train show whole clip
     "a2v": ("shuffled",), "v2a": ("shuffled",), "av": ("real", "shuffled", "copy-train"),
 }  # fmt: skip
 CHANCE = 1 / 101
-# The same for every generator. Temperature and guidance were compared on test clips of avtok's own, chain on arcade-val.
+# The same for every generator. On arcade-val no other way is clearly better (python benchmarks/drawing.py); first looked at on test clips.
 DRAWN = ("--temperature", "0.5", "--guidance", "3")
 ALSO: dict[Task, tuple[str, ...]] = {"a2v": (), "v2a": (), "av": ("--chain",)}
 JUDGED = {"a2v": "class_accuracy_video", "v2a": "class_accuracy_audio", "av": "class_accuracy_av"}
