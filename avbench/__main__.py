@@ -1,5 +1,5 @@
 """`python -m avbench`, and what torchrun starts."""
 
-from avbench.cli import main
+from avbench.cli.app import main
 
 main()

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from avbench.board import metrics_of
+from avbench.board.columns import metrics_of
 from avbench.errors import AvbenchError, UsageError, unknown_name
 from avbench.metric import Metric, MetricOptions
 from avbench.tokenizer import Tokenizer, TokenizerOptions

@@ -21,7 +21,7 @@ from avbench.generate.prepare import prepare
 from avbench.generate.sample import sample
 from avbench.generate.space import token_space
 from avbench.generate.tasks import Layout, Plan
-from avbench.manifest import hardware
+from avbench.run.manifest import hardware
 from avbench.types import Tokens
 
 VOCAB = 4096

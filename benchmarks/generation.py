@@ -24,8 +24,8 @@ from reference import REFERENCE, keep
 from schedules import difference
 from tabulate import tabulate
 
-from avbench.compare import compare
-from avbench.run import load, run_id
+from avbench.board.compare import compare
+from avbench.run.evaluate import load, run_id
 from avbench.types import RunSpec, Task
 
 SPLIT, CLIPS, TRAINED_ON = "arcade-test", 202, 2_020

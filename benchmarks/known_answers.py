@@ -1,6 +1,6 @@
 """Known answers: `python benchmarks/known_answers.py` prints what each metric gives beside what it should give, and from where.
 
-Fetches the pinned weights on first use (avbench/weights_catalog.py). Ends with exit code 1 where a difference exceeds its tolerance.
+Fetches the pinned weights on first use (avbench/weights/catalog.py). Ends with exit code 1 where a difference exceeds its tolerance.
 """
 
 import argparse

@@ -22,7 +22,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from avbench.manifest import hardware
+from avbench.run.manifest import hardware
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.larp.inference import optimise
 from avbench.tokenizers.larp.official import load_official

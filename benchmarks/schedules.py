@@ -15,11 +15,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from avbench.board import Column
-from avbench.compare import MetricComparison, compare
+from avbench.board.columns import Column
+from avbench.board.compare import MetricComparison, compare
+from avbench.board.table import leaderboard, render
+from avbench.board.text import format_number
 from avbench.paths import cache_root
-from avbench.table import leaderboard, render
-from avbench.table_text import format_number
 from avbench.train import recipes
 from avbench.train.config import TrainConfig
 
@@ -47,7 +47,7 @@ B - A, paired over {split}'s clips, 95 % interval; * p < 0.05 after Holm's corre
 {paired}
 
 {table}"""
-DUAL = "avbench/train/dual.py:DualAVTok"
+DUAL = "tokenizers/avtok/dual.py:DualAVTok"
 
 
 def train(recipe: str, clips: int, limit: int, out: Path) -> None:

@@ -18,7 +18,7 @@ from larp_speed import Step, timed
 from tabulate import tabulate
 from torch import Tensor
 
-from avbench.manifest import hardware
+from avbench.run.manifest import hardware
 from avbench.tokenizers.wavtokenizer.checkpoint import load_checkpoint
 from avbench.tokenizers.wavtokenizer.model import WavTokenizerModel
 

@@ -17,7 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from avbench.cli import app
+from avbench.cli.app import app
 from avbench.registry import plugins
 
 pytestmark = pytest.mark.slow  # two minutes on two cores

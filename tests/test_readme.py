@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from avbench.cli import app
+from avbench.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

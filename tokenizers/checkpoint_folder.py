@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avbench.errors import AvbenchError
-from avbench.weights_load import load_safetensors, sha256_of
+from avbench.weights.load import load_safetensors, sha256_of
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -30,7 +30,7 @@ from avbench.tokenizers.published import (
     weights_file,
     without_weight_norm,
 )
-from avbench.weights_load import sha256_of
+from avbench.weights.load import sha256_of
 
 if TYPE_CHECKING:
     from transformers import EncodecConfig, EncodecModel

@@ -13,8 +13,8 @@ from torch.nn.utils import parametrize
 
 from avbench import weights
 from avbench.errors import AvbenchError
-from avbench.weights_fit import fill
-from avbench.weights_load import load_safetensors, load_torch, sha256_of
+from avbench.weights.fit import fill
+from avbench.weights.load import load_safetensors, load_torch, sha256_of
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -15,7 +15,7 @@ from avbench import weights
 from avbench.errors import UsageError
 from avbench.tokenizers import bigvgan, hifigan
 from avbench.tokenizers.mel import HOP, MIN_MAGNITUDE, N_FFT, mel_basis
-from avbench.weights_load import sha256_of
+from avbench.weights.load import sha256_of
 
 HIFIGAN_WEIGHTS = "hifigan-universal"
 DEFAULT_VOCODER = "griffinlim"

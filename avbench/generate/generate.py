@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from avbench import payload
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
 from avbench.generate.checkpoint import Trained, check_match
@@ -18,8 +17,9 @@ from avbench.generate.prepare import prepare
 from avbench.generate.sample import sample
 from avbench.generate.tasks import CONDITION, TARGETS, GenerationTask, Layout, Plan
 from avbench.generate.tokens import blanked, space_of
-from avbench.samples import slug
-from avbench.store import replacing
+from avbench.run import payload
+from avbench.run.samples import slug
+from avbench.run.store import replacing
 from avbench.tokenizer import Tokenizer
 from avbench.tokenizers.checkpoint_folder import trained_on
 from avbench.types import ClipBatch, Tokens

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from avbench.data.media import write_mp4
 from avbench.generate.tasks import CONDITION, TARGETS, GenerationTask
-from avbench.samples import loudest, spectrogram
+from avbench.run.samples import loudest, spectrogram
 from avbench.types import ClipBatch
 
 SIDE = 256  # pixels of a panel

@@ -19,14 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from avbench.code_version import code_version
 from avbench.data import splits
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
 from avbench.generate.space import JOINT, MODALITIES, TokenSpace, space_from_dict, token_space
 from avbench.paths import cache_root
-from avbench.samples import slug
-from avbench.store import replacing
+from avbench.run.code_version import code_version
+from avbench.run.samples import slug
+from avbench.run.store import replacing
 from avbench.tokenizer import Tokenizer
 from avbench.types import ClipBatch, Tokens
 

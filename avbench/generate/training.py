@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from avbench.generate import config as sizes
 from avbench.generate.config import GeneratorConfig
 from avbench.generate.tasks import TASKS, GenerationTask, check_tasks
-from avbench.samples import slug
+from avbench.run.samples import slug
 from avbench.train.config import OptimConfig, StageConfig, TrainConfig
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from avbench.board.results import MAX_TEXT, RunResult, clean, read_json
 from avbench.errors import AvbenchError
 from avbench.report.tasks import MODALITIES
-from avbench.results import MAX_TEXT, RunResult, clean, read_json
 from avbench.types import RunSpec
 
 TRACKS = ("video", "audio", "audio-video")

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.board import Column
-from avbench.clips import read_rows
+from avbench.board.clips import read_rows
+from avbench.board.columns import Column
+from avbench.board.results import MAX_NAME, MAX_TEXT, RunResult, clean
+from avbench.board.table import Group, Row
 from avbench.errors import AvbenchError
 from avbench.report.facts import RunFacts
 from avbench.report.tasks import Card, kind_of, shown_of, words_of
-from avbench.results import MAX_NAME, MAX_TEXT, RunResult, clean
-from avbench.samples import has_sample, sample_name
-from avbench.table import Group, Row
+from avbench.run.samples import has_sample, sample_name
 
 EXTREMES = 5  # worst and best clips of a run by a metric
 MAX_CLIPS = 1_500  # a page of 10 runs and 10 metrics then has about 1 MB of numbers

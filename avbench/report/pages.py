@@ -15,9 +15,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from avbench.board import Column
-from avbench.table import BELOW_FLOOR, Cell
-from avbench.table_text import format_spread, format_value
+from avbench.board.columns import Column
+from avbench.board.table import BELOW_FLOOR, Cell
+from avbench.board.text import format_spread, format_value
 
 TEMPLATES = Path(__file__).parent / "templates"
 

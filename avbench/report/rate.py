@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from avbench.board import Column
+from avbench.board.columns import Column
+from avbench.board.table import Cell, Group, Row
+from avbench.board.text import format_spread, format_value
 from avbench.report.labels import Mark, place
 from avbench.report.plot import Axis, Level, Line, Plot, Point, path, x_axis, y_axis
-from avbench.table import Cell, Group, Row
-from avbench.table_text import format_spread, format_value
 
 RATE = "bits_per_s"
 SHAPES = {"learned": "circle", "classical": "square", "linear": "diamond"}

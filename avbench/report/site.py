@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from avbench import __version__
-from avbench.board import load_boards
+from avbench.board.columns import load_boards
+from avbench.board.results import Results, collect
+from avbench.board.table import Group, Row, build_all
 from avbench.errors import AvbenchError, UsageError
 from avbench.report import pages, plot
 from avbench.report.facts import read_facts
@@ -19,9 +21,7 @@ from avbench.report.gallery import build as build_gallery
 from avbench.report.rate import rate_plots
 from avbench.report.tasks import TITLES, words_of
 from avbench.report.training import comparisons, read_trainings
-from avbench.results import Results, collect
-from avbench.samples import slug
-from avbench.table import Group, Row, build_all
+from avbench.run.samples import slug
 
 MARKER = ".avbench-report"  # in a folder that avbench made and may replace
 REPORTED_TRACKS = {"video only": "video", "audio only": "audio"}  # of the kinds of published rows; others are audio-video

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avbench.board.results import MAX_NAME, clean, read_json
 from avbench.errors import AvbenchError
 from avbench.report.labels import Mark, place
 from avbench.report.plot import Level, Line, Plot, path, x_axis, y_axis
-from avbench.results import MAX_NAME, clean, read_json
 
 MAX_LOG_BYTES = 64 * 2**20
 MAX_RUNS = 50

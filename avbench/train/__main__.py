@@ -4,8 +4,8 @@ import sys
 
 import click
 
+from avbench.cli.train import command
 from avbench.errors import AvbenchError, UsageError
-from avbench.train.command import command
 
 if __name__ == "__main__":
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from avbench.errors import AvbenchError
-from avbench.store import replacing
+from avbench.run.store import replacing
 
 STATE = "state.pt"
 FORMAT = 1

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from avbench.store import replacing
+from avbench.run.store import replacing
 
 LOG = "log.jsonl"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from avbench.manifest import git_commit, hardware, versions
+from avbench.run.manifest import git_commit, hardware, versions
 from avbench.train.config import TrainConfig
 from avbench.train.trainee import Origin
 

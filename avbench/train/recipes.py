@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from avbench.errors import unknown_name
 from avbench.generate import training as generate
-from avbench.train.avtok import larp_recipes as larp
-from avbench.train.avtok import recipes as avtok
+from avbench.tokenizers.avtok.train import recipes as avtok
+from avbench.tokenizers.larp.train import recipes as larp
 from avbench.train.codecs import recipes as codecs
 from avbench.train.config import TrainConfig
 

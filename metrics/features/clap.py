@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from avbench import weights
 from avbench.errors import AvbenchError
 from avbench.metrics.features.clap_inputs import log_mel, ten_seconds
-from avbench.weights_fit import fill
+from avbench.weights.fit import fill
 
 if TYPE_CHECKING:
     from transformers import ClapConfig, ClapModel

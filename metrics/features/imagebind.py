@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from avbench import weights
 from avbench.errors import AvbenchError
 from avbench.metrics.features import imagebind_inputs as inputs
-from avbench.weights_fit import fill
+from avbench.weights.fit import fill
 
 WEIGHTS = "imagebind"
 NORM_EPS = 1e-6

@@ -15,7 +15,7 @@ from avbench import weights
 from avbench.errors import AvbenchError
 from avbench.metrics.features import synchformer_audio, synchformer_video
 from avbench.metrics.features.synchformer_parts import SynchformerConfig, attend
-from avbench.weights_fit import fill
+from avbench.weights.fit import fill
 
 WEIGHTS = "synchformer"
 SEGMENTS = 14  # that are compared at a time: 4.8 s

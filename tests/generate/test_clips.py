@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy_generator import MODEL, Other, Toy, clips_of, toy_training
 
-from avbench import payload, registry
+from avbench import registry
 from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
 from avbench.generate.checkpoint import MANIFEST, WEIGHTS, check_match, load_generator
@@ -18,7 +18,8 @@ from avbench.generate.generate import Generation
 from avbench.generate.sample import sample
 from avbench.generate.tasks import TASKS
 from avbench.generate.trainee import GeneratorTrainee
-from avbench.reconstruct import reconstruct
+from avbench.run import payload
+from avbench.run.reconstruct import reconstruct
 
 
 def test_a_generator_is_read_back_as_it_was_written(folder: Path) -> None:

@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from toy_generator import MODEL, Other, Toy, clips_of, toy_training
 
 from avbench import registry
+from avbench.cli.train import command
 from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
 from avbench.generate.checkpoint import load_generator
@@ -20,7 +21,6 @@ from avbench.generate.tokens import blanked, load_tokens
 from avbench.generate.trainee import GeneratorObjective, GeneratorTrainee, decay_groups, held_out_numbers, training_flops
 from avbench.generate.training import RECIPES, GeneratorTraining
 from avbench.train import checkpoint
-from avbench.train.command import command
 from avbench.train.config import OptimConfig
 from avbench.train.flops import counted
 from avbench.train.log import read_log

@@ -7,7 +7,7 @@ import shutil
 import torch
 from synthetic_runs import content, metric
 
-from avbench.samples import sample_name, write_sample
+from avbench.run.samples import sample_name, write_sample
 from avbench.types import ClipBatch
 
 RATE, FRAMES, SAMPLES = 24_000, 16, 98_304

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from avbench.errors import AvbenchError
 from avbench.tokenizers.avtok.blocks import Mlp, attend
 from avbench.weights import load_torch
-from avbench.weights_fit import fill
+from avbench.weights.fit import fill
 
 Suffix = Literal["a", "v"]
 NOT_USED = re.compile(

@@ -22,7 +22,7 @@ from avbench.tokenizers.avtok.checkpoint import check_fit
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.larp.official_config import OfficialConfig, PriorShape, official_config, published
 from avbench.tokenizers.published import CONFIG, read_json, tensors
-from avbench.weights_load import load_safetensors, load_torch, sha256_of
+from avbench.weights.load import load_safetensors, load_torch, sha256_of
 
 WEIGHTS = "model.safetensors"
 # timm's Block, of which LARP is built, left its LayerNorms at PyTorch's eps when LARP was trained (timm 1.0.9); later timms say 1e-6.

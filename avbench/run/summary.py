@@ -1,0 +1,131 @@
+"""Rows of all clips -> result.json: each metric's value with its interval, what the run cost, and what failed."""
+
+import datetime
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from avbench import stats
+from avbench.data.splits import Split
+from avbench.metric import Metric
+from avbench.run.store import BatchResult, RunStore
+from avbench.types import MetricValue
+
+if TYPE_CHECKING:
+    from avbench.run.evaluate import Context
+
+
+def summarise(context: "Context", store: RunStore) -> dict[str, Any]:
+    """The content of result.json; leaves features.npz beside it."""
+    parts = list(store.load())
+    rows = [row for part in parts for row in part.rows]
+    num_failed = sum(row.status == "failed" for row in rows)
+    features: dict[str, np.ndarray] = {}
+    values = []
+    for name, metric in context.metrics.items():
+        data = _rows_of(name, parts)
+        values.append(_value(metric, data, parts, context.spec.seed))
+        if data.ndim > 1:
+            features[name] = data
+    values += [MetricValue(name=name, value=None, reason=reason) for name, reason in context.unavailable.items()]
+    store.write_features(features)
+    info = context.tokenizer.info
+    return {
+        "run_id": store.folder.name,
+        "spec": asdict(context.spec),
+        "tokenizer": {**asdict(info), "modalities": sorted(info.modalities)},
+        "split": split_facts(context.split),
+        "protocol": str(context.split.protocol),
+        "num_clips": len(rows),
+        "num_ok": len(rows) - num_failed,
+        "num_failed": num_failed,
+        "failures": dict(Counter(row.reason for row in rows if row.status == "failed").most_common(10)),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "values": [{**asdict(value), **_direction(context.metrics.get(value.name))} for value in values],
+        "cost": [asdict(value) for value in _cost(context, parts)],
+        "seconds": _seconds(parts),
+    }
+
+
+def _direction(metric: Metric | None) -> dict[str, Any]:
+    """Unit and direction, so that a table can rank a metric that it has never heard of."""
+    return {} if metric is None else {"unit": metric.info.unit, "higher_is_better": metric.info.higher_is_better}
+
+
+def split_facts(split: Split) -> dict[str, Any]:
+    """What a result says of its split."""
+    return {
+        "name": split.name,
+        "checksum": split.checksum,
+        "num_clips": len(split.clips),
+        "num_official": split.num_official,
+        "note": split.note,
+    }
+
+
+def _rows_of(name: str, parts: list[BatchResult]) -> np.ndarray:
+    """A metric's rows (number of ok clips, ...) in the split's order, NaN where it gave none."""
+    shape = next((part.features[name].shape[1:] for part in parts if name in part.features), ())
+    pieces = [_piece(name, part, shape) for part in parts]
+    return np.concatenate(pieces) if pieces else np.empty((0, *shape))
+
+
+def _piece(name: str, part: BatchResult, shape: tuple[int, ...]) -> np.ndarray:
+    ok = [row for row in part.rows if row.status == "ok"]
+    if name in part.features:
+        return part.features[name]
+    if shape:
+        return np.full((len(ok), *shape), np.nan)
+    return np.array([np.nan if row.metrics.get(name) is None else row.metrics[name] for row in ok], dtype=np.float64)
+
+
+def _value(metric: Metric, rows: np.ndarray, parts: list[BatchResult], seed: int) -> MetricValue:
+    info = metric.info
+    usable = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1) if rows.size else np.zeros(len(rows), dtype=bool)
+    errors = Counter(row.errors[info.name] for part in parts for row in part.rows if info.name in row.errors)
+    blank = MetricValue(name=info.name, value=None, num_clips=int(usable.sum()), num_failed=sum(errors.values()), protocol=info.protocol)
+    reason = errors.most_common(1)[0][0] if errors else None
+    if reason and blank.num_failed < len(rows):
+        reason = f"{blank.num_failed} of {len(rows)} clips: {reason}"
+    if blank.num_clips < info.min_clips:
+        return replace(blank, reason=reason or f"needs {info.min_clips} clips, has {blank.num_clips}")
+    try:
+        value = float(metric.compute(rows[usable]))
+        low, high = stats.bootstrap_interval(metric.compute, rows[usable], seed=seed)
+    except Exception as error:  # a plugin's compute may raise anything; the other metrics stand
+        return replace(blank, reason=f"compute failed: {type(error).__name__}: {error}")
+    if not np.isfinite(value):
+        return replace(blank, reason=reason or "the value is not a finite number")
+    return replace(blank, value=value, ci_low=low, ci_high=high, reason=reason)
+
+
+def _cost(context: "Context", parts: list[BatchResult]) -> Iterator[MetricValue]:
+    """Facts about speed and size. Timings differ from run to run, so they stand apart from the metrics."""
+    hardware = f"{context.device.type}, batch {context.spec.batch_size}"
+    for stage in ("encode", "decode"):
+        protocol = f"seconds of {stage} per second of clip, median over batches; {hardware}"
+        yield MetricValue(name=f"{stage}_rtf", **_rtf(stage, parts, context.split.protocol.duration_s), protocol=protocol)
+    yield MetricValue(name="parameters", value=float(context.tokenizer.info.parameters), protocol="used for encode and decode")
+    peak = max((part.peak_memory_mb for part in parts), default=None)
+    kind = "GPU memory" if context.device.type == "cuda" else "resident memory"
+    yield MetricValue(
+        name="peak_memory_mb", value=peak, protocol=f"most {kind} of a process of the whole run, metrics included; {hardware}"
+    )
+
+
+def _rtf(stage: str, parts: list[BatchResult], duration_s: float) -> dict[str, Any]:
+    ok = [(part, sum(row.status == "ok" for row in part.rows)) for part in parts]
+    ratios = [part.seconds[stage] / (count * duration_s) for part, count in ok if count and stage in part.seconds]
+    if not ratios:
+        return {"value": None, "reason": "no clip succeeded"}
+    return {"value": float(np.median(ratios)), "num_clips": sum(count for _, count in ok)}
+
+
+def _seconds(parts: list[BatchResult]) -> dict[str, float]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part.seconds)
+    return {stage: round(value, 3) for stage, value in total.most_common()}

@@ -1,0 +1,79 @@
+"""The conformance kit finds what is wrong, and passes what is right."""
+
+from pathlib import Path
+
+import pytest
+
+from avbench.run.check import check
+
+TOY = f"{Path(__file__).parents[1] / 'toy_plugin' / 'block_mean.py'}:BlockMean"
+
+BREAKERS = """
+import sys, importlib.util
+import torch
+from avbench.tokenizer import TokenizerInfo
+from avbench.types import ClipBatch, Tokens
+
+class Good:
+    info = TokenizerInfo(name="good", revision="1", modalities=frozenset({"video"}))
+    def encode(self, batch):
+        codes = (batch.video.mean((1, 3, 4)) * 255).round().long()[:, None]
+        return Tokens(codes={"video": codes}, vocab_sizes={"video": 256}, duration_s=4.096)
+    def decode(self, tokens):
+        colour = tokens.codes["video"][:, 0, :, None, None] / 255
+        video = colour[:, None].expand(-1, 16, 3, 128, 128)
+        return ClipBatch(video=video, fps=3.90625, sample_rate=24_000)
+
+class RandomTokens(Good):
+    def encode(self, batch):
+        tokens = super().encode(batch)
+        return Tokens(codes={"video": torch.randint_like(tokens.codes["video"], 256)}, vocab_sizes={"video": 256}, duration_s=4.096)
+
+class LooksAtItsBatch(Good):
+    def encode(self, batch):
+        tokens = super().encode(batch)
+        return Tokens(codes={"video": tokens.codes["video"] * 0 + len(batch)}, vocab_sizes={"video": 256}, duration_s=4.096)
+
+class RemembersItsInput(Good):
+    seen = {}
+    def encode(self, batch):
+        tokens = super().encode(batch)
+        for codes, video in zip(tokens.codes["video"], batch.video):
+            self.seen[tuple(codes.flatten().tolist())] = video.clone()
+        return tokens
+    def decode(self, tokens):
+        recon = super().decode(tokens)
+        keys = [tuple(codes.flatten().tolist()) for codes in tokens.codes["video"]]
+        video = torch.stack([self.seen.get(key, plain) for key, plain in zip(keys, recon.video)])
+        return ClipBatch(video=video, fps=3.90625, sample_rate=24_000)
+
+class FloatTokens(Good):
+    def encode(self, batch):
+        tokens = super().encode(batch)
+        return Tokens(codes={"video": tokens.codes["video"].float()}, vocab_sizes={"video": 256}, duration_s=4.096)
+
+class DeclaresAudio(Good):
+    info = TokenizerInfo(name="declares", revision="1", modalities=frozenset({"video", "audio"}))
+"""
+
+
+@pytest.mark.parametrize("name", [TOY, "identity", "static-frame", "silence"])
+def test_a_tokenizer_that_keeps_the_rules_passes(name: str) -> None:
+    assert all(finding.passed for finding in check(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("RandomTokens", "encode twice gives the same tokens"),
+        ("LooksAtItsBatch", "tokens do not depend on the batch"),
+        ("RemembersItsInput", "a fresh process decodes the same clip from the token bytes alone"),
+        ("FloatTokens", "tokens: int64 (B, K, L), every code below its vocab size"),
+        ("DeclaresAudio", "decode gives every declared modality, at the clip's shape, without NaN"),
+    ],
+)
+def test_a_broken_rule_is_named(tmp_path: Path, name: str, rule: str) -> None:
+    (tmp_path / "breakers.py").write_text(BREAKERS)
+    findings = {finding.rule: finding for finding in check(f"{tmp_path / 'breakers.py'}:{name}")}
+    assert not findings[rule].passed
+    assert findings[rule].detail

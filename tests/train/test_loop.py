@@ -1,0 +1,178 @@
+"""avbench.train.loop: kills, pauses, processes. Run as a script, this file is one training call: `test_train_loop.py SPLIT OUT [KIND]`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from avbench.errors import AvbenchError, UsageError
+from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, DiscriminatorConfig, PriorConfig, QuantizerConfig, StreamConfig
+from avbench.tokenizers.avtok.losses import LossWeights, StreamWeights
+from avbench.tokenizers.avtok.train.config import AVTokOptim, AVTokStage, AVTokTraining
+from avbench.train.log import read_log
+from avbench.train.loop import train
+
+MODEL = AVTokConfig(
+    name="tiny",
+    video=StreamConfig(channels=3, size=(16, 128, 128), patch=(4, 32, 32), tokens=6),
+    audio=StreamConfig(channels=1, size=(1, 80, 384), patch=(1, 16, 48), tokens=4),
+    width=16,
+    encoder_layers=1,
+    decoder_layers=1,
+    heads=2,
+    quantizer=QuantizerConfig(kind="euclidean", entries=16, dim=4, revive_after=3),
+    prior=PriorConfig(width=16, layers=1, heads=1),
+    discriminator=DiscriminatorConfig(width=16, layers=1, heads=1),
+    audio_discriminator_patch=(1, 16, 48),
+    video_discriminator_patch=(4, 32, 32),
+)
+LOSS = LossWeights(video=StreamWeights(adversarial=0.1), audio=StreamWeights(adversarial=0.1), prior=0.06)
+
+
+def tiny(kind: str = "all") -> AVTokTraining:
+    """Three stages of six steps with everything in them that has a state; "plain": one stage without chance, for comparing processes."""
+    stage = AVTokStage(name="video", trains="video", streams=("video",), clips=12, loss=LOSS, discriminator_every=2)
+    parts = (stage, replace(stage, name="audio", trains="audio", streams=("audio",)))
+    parts += (replace(stage, name="decode", trains="decode", streams=STREAMS),)
+    base = AVTokTraining(
+        name="tiny", schedule="vfal", model=MODEL, stages=parts, batch_size=2, compute_dtype="float32", linear_start=False,
+        log_steps=2, save_minutes=0.0, eval_clips=1,
+    )  # fmt: skip
+    if kind == "all":
+        return base
+    plain = StreamWeights(l1=1.0, l2=1.0)
+    model = replace(MODEL, quantizer=replace(MODEL.quantizer, temperature=0.0, revive_after=0))
+    joint = AVTokStage(name="joint", trains="joint", clips=16, loss=LossWeights(video=plain, audio=plain, prior=0.0), optim=AVTokOptim())
+    return replace(base, name="plain", model=model, stages=(joint,), batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "AVBENCH_CACHE": str(tmp_path_factory.mktemp("cache"))}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path, environment: dict[str, str]) -> Path:
+    """A whole run in a process of its own."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    subprocess.run(call(clip_folder, out), env=environment, check=True, timeout=300)
+    return out
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    """This process uses the same prepared clips."""
+    monkeypatch.setenv("AVBENCH_CACHE", environment["AVBENCH_CACHE"])
+
+
+def call(folder: Path, out: Path, kind: str = "all", *before: str) -> list[str]:
+    return [sys.executable, *before, str(Path(__file__)), f"folder:{folder}", str(out), kind]
+
+
+def curve(out: Path) -> list[Any]:
+    """Step, stage and every loss of every training line."""
+    return [(line["step"], line["stage"], line["losses"]) for line in read_log(out) if line["kind"] == "train"]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_to_exactly_the_loss_curve_of_the_uninterrupted_one(
+    tmp_path: Path, clip_folder: Path, environment: dict[str, str], uninterrupted: Path
+) -> None:
+    out = tmp_path / "run"
+    for step in (4, 8):  # in stage video, then in stage audio
+        process = subprocess.Popen(call(clip_folder, out), env=environment)
+        deadline = time.monotonic() + 120
+        while not any(line["step"] >= step and line["kind"] == "train" for line in lines(out)) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "it was over before it could be killed"
+    subprocess.run(call(clip_folder, out), env=environment, check=True, timeout=300)
+    assert len(curve(uninterrupted)) == 9
+    assert curve(out) == curve(uninterrupted)
+    assert weights(out) == weights(uninterrupted)
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    """The log's whole lines, while another process writes it."""
+    path = out / "log.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def weights(out: Path) -> list[str]:
+    return [shard["sha256"] for shard in json.loads((out / "manifest.json").read_text())["shards"]]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_curve_of_one(tmp_path: Path, clip_folder: Path, environment: dict[str, str]) -> None:
+    subprocess.run(call(clip_folder, tmp_path / "one", "plain"), env=environment, check=True, timeout=300)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    subprocess.run(call(clip_folder, tmp_path / "two", "plain", *torchrun), env=environment, check=True, timeout=300)
+    one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
+    assert [row[:2] for row in one] == [row[:2] for row in two] == [(2, "joint"), (4, "joint")]
+    for a, b in zip(one, two, strict=True):
+        assert a[2] == pytest.approx(b[2], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_a_checkpoint_of_avtok_with_a_log_a_picture_and_its_provenance(uninterrupted: Path) -> None:
+    from PIL import Image
+
+    from avbench.tokenizers.avtok.checkpoint import load_checkpoint
+
+    loaded = load_checkpoint(uninterrupted)
+    assert loaded.provenance["split"].startswith("folder:")
+    assert (loaded.provenance["recipe"], loaded.provenance["clips_seen"], loaded.provenance["stage"]) == ("tiny", 36, "decode")
+    assert loaded.model.tokenize("video", torch.rand(1, 16, 3, 128, 128)).shape == (1, 6)
+    held_out = [line["held_out"] for line in read_log(uninterrupted) if line["kind"] == "eval"]
+    assert set(held_out[-1]) == {"psnr", "mel_l1", "codes_video", "codes_audio", "codes"}
+    pictures = sorted((uninterrupted / "pictures").glob("*.png"))
+    with Image.open(pictures[-1]) as image:
+        assert image.size == (6 * 128 + 384, 2 * 128 + 4)
+    assert list((uninterrupted / "tensorboard").glob("events*"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+def test_max_minutes_pauses_and_the_same_call_goes_on(tmp_path: Path, clip_folder: Path) -> None:
+    paused = train(tiny(), split=f"folder:{clip_folder}", out=tmp_path, max_minutes=1e-6, device="cpu")
+    assert (paused.finished, paused.stage, paused.clips_seen) == (False, "video", 4)
+    after = train(tiny(), split=f"folder:{clip_folder}", out=tmp_path, stage="audio", device="cpu")
+    assert (after.finished, after.clips_seen) == (True, 24)
+    again = train(tiny(), split=f"folder:{clip_folder}", out=tmp_path, device="cpu")
+    assert (again.finished, again.stage, again.clips_seen) == (True, "decode", 36)
+    assert again.minutes > after.minutes > paused.minutes
+    assert [row[0] for row in curve(tmp_path)] == list(range(2, 19, 2))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_folder_of_another_run_is_refused(tmp_path: Path, clip_folder: Path, uninterrupted: Path) -> None:
+    with pytest.raises(AvbenchError, match='recipe "tiny", not "other"'):
+        train(replace(tiny(), name="other"), split=f"folder:{clip_folder}", out=uninterrupted, device="cpu")
+    with pytest.raises(AvbenchError, match="with another seed"):
+        train(tiny(), split=f"folder:{clip_folder}", out=uninterrupted, device="cpu", seed=5)
+    (tmp_path / "state.pt").write_bytes(b"PK\x03\x04 no checkpoint")
+    with pytest.raises(AvbenchError, match="damaged or of another version"):
+        train(tiny(), split=f"folder:{clip_folder}", out=tmp_path, device="cpu")
+
+
+def test_a_stage_device_or_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match='no stage "sound"; it has video, audio, decode'):
+        train(tiny(), out=tmp_path, stage="sound")
+    with pytest.raises(UsageError, match="unknown device"):
+        train(tiny(), out=tmp_path, device="gpu7")
+    with pytest.raises(UsageError, match="unknown recipe"):
+        train("avtok-nano", out=tmp_path)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    train(tiny(sys.argv[3]), split=sys.argv[1], out=Path(sys.argv[2]), device="cpu")

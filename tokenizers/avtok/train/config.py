@@ -1,0 +1,67 @@
+"""What a recipe of AVTok decides beyond every run's settings."""
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, StreamName
+from avbench.tokenizers.avtok.losses import LossWeights
+from avbench.tokenizers.avtok.parts import Stage
+from avbench.train.config import OptimConfig, StageConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from avbench.tokenizers.avtok.train.trainee import AVTokTrainee
+
+Schedule = Literal["vfal", "vanilla", "weighted", "dual", "video"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AVTokOptim(OptimConfig):
+    """Muon holds the hidden matrices, AdamW the rest (`optim.optimizer_groups`)."""
+
+    muon: float = 5e-3  # 0: AdamW holds the hidden matrices too
+    raw: float = 0.01  # of `adam`, for layers that read unscaled inputs (`OptimizerGroups.raw`)
+    encoder: float = 0.3  # of every rate, for what comes before the decoder: codes that move faster than their entries are lost
+
+
+@dataclass(frozen=True, kw_only=True)
+class AVTokStage(StageConfig):
+    """One stage: what it may change (`parts.trainable_in`), which streams pass through, for how many clips, under which losses."""
+
+    trains: Stage
+    streams: tuple[StreamName, ...] = STREAMS
+    loss: LossWeights = field(default_factory=LossWeights)
+    perceptual_frames: int = 128  # LPIPS sees so many frames of a batch, drawn anew each step
+    optim: AVTokOptim = field(default_factory=AVTokOptim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AVTokTraining(TrainConfig):
+    """A run. `model` serves both streams; a dual run has `audio_model` for the audio stream, and `model` for video only.
+
+    A `model` without audio is LARP: schedule "video", no stage with an audio stream.
+    """
+
+    schedule: Schedule
+    model: AVTokConfig
+    stages: tuple[AVTokStage, ...]
+    audio_model: AVTokConfig | None = None
+    linear_start: bool = True
+    linear_start_clips: int = 2020  # whose patches the linear start is fitted to; 505 of arcade with other seeds and rounds: 0.7 dB less
+    linear_start_iterations: int = 6  # of k-means
+
+    def trainee(self) -> "AVTokTrainee":
+        """AVTok, or the two tokenizers of a dual run."""
+        from avbench.tokenizers.avtok.train.trainee import AVTokTrainee
+
+        return AVTokTrainee(self)
+
+    def model_config(self, stream: str) -> AVTokConfig:
+        """The config of the model that `stream` passes through."""
+        return self.audio_model if stream == "audio" and self.audio_model is not None else self.model
+
+    def renamed(self, name: str) -> "AVTokTraining":
+        """The run and its models under another name."""
+        if self.audio_model is None:
+            return replace(self, name=name, model=replace(self.model, name=name))
+        video, audio = replace(self.model, name=f"{name}-video"), replace(self.audio_model, name=f"{name}-audio")
+        return replace(self, name=name, model=video, audio_model=audio)

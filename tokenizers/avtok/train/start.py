@@ -1,0 +1,90 @@
+"""The models at step 0: drawn at random, or from the linear start fitted to patches of training clips."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from avbench.tokenizers.avtok.config import AVTokConfig
+from avbench.tokenizers.avtok.kmeans import assign
+from avbench.tokenizers.avtok.linear_init import code_width, linear_init
+from avbench.tokenizers.avtok.model import AVTokModel
+from avbench.tokenizers.avtok.pca import Basis
+from avbench.tokenizers.avtok.streams import patchify
+from avbench.tokenizers.avtok.train.branches import branches
+from avbench.tokenizers.avtok.train.config import AVTokTraining
+from avbench.tokenizers.avtok.train.data import stream_inputs
+from avbench.train.data import ClipReader, Order
+
+PATCHES_PER_ENTRY = 15  # and stream, on average: k-means wants ten points a centre; 84,000 patches of 3072 values take 1 GB
+SEEDED_POINTS = 24_000  # k-means++ chooses among so many
+READ_CLIPS = 16
+
+
+def build_models(config: AVTokTraining) -> dict[str, AVTokModel]:
+    """Models with random weights, by branch. The same seed gives the same weights."""
+    torch.manual_seed(config.seed)
+    dtype = getattr(torch, config.compute_dtype)
+    return {name: AVTokModel(config.model_config(name), compute_dtype=dtype) for name in branches(config)}
+
+
+def apply_linear_start(models: dict[str, AVTokModel], config: AVTokTraining, reader: ClipReader) -> None:
+    """Overwrite the models' weights with the linear start, fitted to `linear_start_clips` clips that the seed picks.
+
+    Raises AvbenchError where a model has no room for it.
+    """
+    for name, streams in branches(config).items():
+        model = models[name]
+        patches = sample_patches(reader, model.config, config.linear_start_clips, config.seed)
+        bases = linear_init(model, patches, seed=config.seed, iterations=1)
+        if model.config.quantizer.kind == "euclidean":
+            _seeded_codebook(model, {stream: patches[stream] for stream in streams}, bases, config)
+
+
+@torch.no_grad()
+def _seeded_codebook(model: AVTokModel, patches: dict[str, Tensor], bases: dict[str, Basis], config: AVTokTraining) -> None:
+    """k-means from k-means++ seeds, over the latents of the streams that the model serves.
+
+    Seeds drawn at random stay 0.65 dB behind on held-out arcade clips (24.58 against 23.93 at 256 x 12 bits, tokenizers/linear_vq.py).
+    """
+    from sklearn.cluster import kmeans_plusplus
+
+    width, book = code_width(model.config), model.bottleneck.quantizer.embedding.weight
+    latents = torch.cat([bases[name].coordinates(patches[name])[:, :width] for name in patches])
+    order = torch.randperm(len(latents), generator=torch.Generator().manual_seed(config.seed))
+    points = F.pad(latents[order], (0, book.shape[1] - width))
+    seeds, _ = kmeans_plusplus(points[: max(SEEDED_POINTS, len(book))].numpy(), len(book), random_state=config.seed, n_local_trials=1)
+    book.copy_(lloyd(points, torch.from_numpy(seeds), config.linear_start_iterations))
+
+
+def lloyd(points_NC: Tensor, book_VC: Tensor, rounds: int) -> Tensor:
+    """Centres (V, C) after so many rounds of k-means; one that no point chooses stays where it is."""
+    for _ in range(rounds):
+        nearest, _ = assign(points_NC, book_VC)
+        counts = torch.bincount(nearest, minlength=len(book_VC))[:, None]
+        sums = torch.zeros_like(book_VC).index_add_(0, nearest, points_NC)
+        book_VC = torch.where(counts > 0, sums / counts.clamp_min(1), book_VC)
+    return book_VC
+
+
+def sample_patches(reader: ClipReader, config: AVTokConfig, clips: int, seed: int) -> dict[str, Tensor]:
+    """stream -> float32 (N, P) in [0, 1]: as many patches of each of `clips` clips, the streams in proportion to their tokens.
+
+    Entries go where points are: with as many audio as video points, video had 47 % of the entries in use, audio 33 %.
+    """
+    clips = min(clips, len(reader))
+    order = Order(num_clips=len(reader), batch_size=clips, seed=seed).step(0)
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[str, list[Tensor]] = {name: [] for name in config.streams}
+    for first in range(0, clips, READ_CLIPS):
+        boxes = stream_inputs(reader.batch(order[first : first + READ_CLIPS]))
+        for name in config.streams:
+            patches = patchify(boxes[name], config.stream(name))
+            share = config.stream(name).tokens / sum(config.stream(other).tokens for other in config.streams)
+            wanted = round(share * len(config.streams) * PATCHES_PER_ENTRY * config.quantizer.entries / clips)
+            for clip in patches:
+                found[name].append(clip[torch.randperm(len(clip), generator=generator)[:wanted]])
+    return {name: _unit_range(torch.cat(parts)) for name, parts in found.items()}
+
+
+def _unit_range(x: Tensor) -> Tensor:
+    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()

@@ -1,0 +1,74 @@
+"""AVTok, or the two tokenizers of a dual run, as the loop sees them."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from avbench.tokenizers.avtok.model import AVTokModel
+from avbench.tokenizers.avtok.quiet import quiet_stream
+from avbench.tokenizers.avtok.train.branches import branches
+from avbench.tokenizers.avtok.train.config import AVTokStage, AVTokTraining
+from avbench.tokenizers.avtok.train.data import AVTokData
+from avbench.tokenizers.avtok.train.evaluate import evaluate
+from avbench.tokenizers.avtok.train.export import export
+from avbench.tokenizers.avtok.train.flops import flops_per_clip
+from avbench.tokenizers.avtok.train.objective import AVTokObjective, load_frozen
+from avbench.tokenizers.avtok.train.optimizers import build_optimizers
+from avbench.tokenizers.avtok.train.start import apply_linear_start, build_models
+from avbench.train.clips import load_clips
+from avbench.train.config import StageConfig
+from avbench.train.trainee import HeldOut, Objective, Trainee
+
+
+class AVTokTrainee(Trainee[AVTokTraining, AVTokData]):
+    """models: "joint", or "video" and "audio" of a dual run."""
+
+    def load_data(self, split: str, limit: int | None) -> AVTokData:
+        """Frames and mels of clips."""
+        return AVTokData(*load_clips(split, limit, self.config.eval_clips), self.config)
+
+    def build_models(self) -> dict[str, nn.Module]:
+        """Random weights."""
+        return dict(build_models(self.config))
+
+    def start(self, models: dict[str, nn.Module], data: AVTokData) -> None:
+        """The linear start, where the recipe asks for it."""
+        if self.config.linear_start:
+            apply_linear_start(_typed(models), self.config, data.train.reader)
+
+    def begin_stage(self, models: dict[str, nn.Module], stage: int) -> None:
+        """Stage audio begins where the linear start left audio: what the shared blocks learned from video is noise to it at first."""
+        if self.config.linear_start and self.config.stages[stage].trains == "audio":
+            for model in _typed(models).values():
+                quiet_stream(model, "audio")
+
+    def objective(self, models: dict[str, nn.Module], stage: int, device: torch.device) -> AVTokObjective:
+        """VFAL's freezes and losses of this stage."""
+        settings = self.config.stages[stage]
+        frozen = load_frozen(settings, self.config.model.teacher_dims, device)
+        return AVTokObjective(_typed(models), branches(self.config), settings, frozen)
+
+    def optimizers(self, objective: Objective[Any], stage: StageConfig) -> list[Optimizer]:
+        """Muon and AdamW."""
+        assert isinstance(stage, AVTokStage)
+        return build_optimizers(objective, stage.optim)
+
+    def evaluate(self, models: dict[str, nn.Module], data: AVTokData, device: torch.device) -> HeldOut:
+        """PSNR, mel L1, codebook use; a picture."""
+        by_stream = {stream: _typed(models)[name] for name, streams in branches(self.config).items() for stream in streams}
+        return evaluate(by_stream, data.held_out, device)
+
+    def export(self, out: Path, models: dict[str, nn.Module], provenance: dict[str, Any]) -> None:
+        """A checkpoint of `avtok`, or two, of `dual.DualAVTok`."""
+        export(out, _typed(models), self.config, provenance)
+
+    def flops_per_clip(self, stage: int) -> float:
+        """Counted from the shapes."""
+        return flops_per_clip(self.config, self.config.stages[stage])
+
+
+def _typed(models: dict[str, nn.Module]) -> dict[str, AVTokModel]:
+    return cast(dict[str, AVTokModel], models)

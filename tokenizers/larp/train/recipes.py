@@ -1,0 +1,32 @@
+"""LARP's recipes: the baselines of equals for AVTok's video stream (tokenizers/larp/model.py says what is equal)."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from avbench.tokenizers.avtok.train import recipes as avtok
+from avbench.tokenizers.avtok.train.config import AVTokStage, AVTokTraining
+from avbench.tokenizers.larp import model as models
+
+
+def larp_mini() -> AVTokTraining:
+    """LARP at avtok-mini's size, start, losses and number of clips, video alone; trains on one CPU core in an hour or two."""
+    base = avtok.avtok_mini()
+    first = base.stages[0]
+    stage = AVTokStage(name="video", trains="video", streams=("video",), clips=base.clips, loss=first.loss, optim=first.optim)
+    return replace(base, name="larp-mini", schedule="video", model=models.larp_mini(), stages=(stage,))
+
+
+def larp_small() -> AVTokTraining:
+    """LARP at avtok-small's size, with LARP's own LPIPS and prior, its discriminator in the last fifth; for one GPU."""
+    base = avtok.avtok_small()
+    first, last = base.stages[0], base.stages[-1]
+    clips = {"video": base.clips - last.clips, "decode": last.clips}
+    loss = replace(first.loss, video=replace(first.loss.video, alignment=0.0))  # against a teacher is AVTok's idea, not LARP's
+    stages = (
+        AVTokStage(name="video", trains="video", streams=("video",), clips=clips["video"], loss=loss, optim=first.optim),
+        AVTokStage(name="decode", trains="decode", streams=("video",), clips=clips["decode"], loss=last.loss, optim=last.optim),
+    )
+    return replace(base, name="larp-small", schedule="video", model=models.larp_small(), stages=stages)
+
+
+RECIPES: dict[str, Callable[[], AVTokTraining]] = {"larp-mini": larp_mini, "larp-small": larp_small}
