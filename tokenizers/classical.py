@@ -19,6 +19,7 @@ from avbench.types import ClipBatch, Tokens
 
 H264_RATE, OPUS_RATE = "20k", "6k"  # the defaults
 MAX_RATE = 100_000_000
+H264_VERSION = 2  # raise it when h264.py's numbers change; 2: integer colour conversion
 _UNITS = {"": 1, "k": 1000, "m": 1_000_000}
 
 
@@ -31,7 +32,7 @@ class H264:
         self.bit_rate = parse_rate(rate, "h264@20k")
         self.info = TokenizerInfo(
             name=f"h264@{rate}",
-            revision=f"libx264-{_library()}-{self.bit_rate}bps",
+            revision=f"{H264_VERSION}-libx264-{_library()}-{self.bit_rate}bps",
             modalities=frozenset({"video"}),
             kind="classical",
         )

@@ -147,7 +147,10 @@ def _normed(state: Mapping[str, Tensor], magnitude_key: str, direction_key: str,
     for key in (magnitude_key, direction_key):
         if key not in state:
             raise AvbenchError(f"{where} lacks the tensor {key}: the other half of a weight norm; download it again")
-    magnitude, direction = state[magnitude_key], state[direction_key]
+        if not state[key].is_floating_point():
+            raise AvbenchError(f"{where}: {key} holds {state[key].dtype} where floating-point numbers are expected")
+    # In float32, as the official code has it after loading: folded in half precision, 430 of an EnCodec's 4,928 codes differ.
+    magnitude, direction = state[magnitude_key].float(), state[direction_key].float()
     if magnitude.shape != (direction.shape[0], *[1] * (direction.dim() - 1)):
         raise AvbenchError(f"{where}: {magnitude_key} has shape {tuple(magnitude.shape)}, {direction_key} {tuple(direction.shape)}")
     return torch._weight_norm(direction, magnitude, 0)

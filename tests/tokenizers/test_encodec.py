@@ -49,6 +49,11 @@ def _older(key: str) -> str:
     return key.replace("parametrizations.weight.original0", "weight_g").replace("parametrizations.weight.original1", "weight_v")
 
 
+def _newer(key: str) -> str:
+    newer = key.replace("weight_g", "parametrizations.weight.original0")
+    return newer.replace("weight_v", "parametrizations.weight.original1")
+
+
 def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
@@ -86,6 +91,22 @@ def test_both_published_forms_of_the_official_model_give_the_same_codes(authors_
     tokenizer = _load(tmp_path, "6k")
     assert tokenizer.encode(_clip(sound(NUM_SAMPLES))).codes["audio"][0].tolist() == GOLDEN["codes"]
     assert tokenizer.info.trained_on == "official (facebook/encodec_24khz)"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_half_precision_file_gives_the_codes_of_the_authors_code(folder: Path, dtype: torch.dtype) -> None:
+    """Which casts magnitude and direction to float32 when it loads them, and folds weight norm after that."""
+    from transformers import EncodecConfig, EncodecModel
+
+    half = {key: value.to(dtype) for key, value in load_file(folder / "model.safetensors").items()}
+    save_file(half, folder / "model.safetensors")
+    tokenizer = _load(folder, "6k")
+    theirs = EncodecModel(EncodecConfig(**SMALL)).eval()
+    theirs.load_state_dict({_newer(key): value.float() for key, value in half.items()})
+    samples = sound(NUM_SAMPLES)
+    with torch.inference_mode():
+        expected = theirs.encode(samples, bandwidth=6.0, return_dict=False)[0][0]
+    assert torch.equal(tokenizer.encode(_clip(samples)).codes["audio"], expected)
 
 
 def test_the_network_has_the_size_of_the_published_one(authors_file: Path) -> None:
