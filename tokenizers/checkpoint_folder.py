@@ -38,6 +38,10 @@ class Folder:
 def trained_on(provenance: Mapping[str, Any]) -> str:
     """The split and how many of its clips a training saw, as its provenance says."""
     split, clips = provenance.get("split"), provenance.get("clips_seen")
+    init = provenance.get("init")
+    before = init.get("clips_seen") if isinstance(init, Mapping) else None
+    if isinstance(clips, int) and isinstance(before, int):
+        clips += before  # by the run whose weights it began with
     return f"{split}, {clips:,} clips seen" if isinstance(split, str) and isinstance(clips, int) else "not stated in its manifest"
 
 

@@ -92,6 +92,15 @@ def save_checkpoint(folder: Path, model: "EncodecModel", *, name: str, provenanc
     scratch.replace(folder / MANIFEST)
 
 
+def load_trained(folder: Path, model: "EncodecModel") -> None:
+    """Fill `model` (with weight norm, as it is trained) from a trained folder. Raises AvbenchError where its network is another one."""
+    if _manifest(folder) is None:
+        raise AvbenchError(f"{folder} has no {MANIFEST}: not a folder that avbench train wrote")
+    if read_json(folder / CONFIG) | _fields(model.config) != read_json(folder / CONFIG):
+        raise AvbenchError(f"{folder} holds an EnCodec of another config than the recipe's")
+    model.load_state_dict(read_state(folder / "model.safetensors"))
+
+
 def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A state with the official code's names under transformers' names; one that has those already is returned as it is."""
     renamed = {}

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=5), help="Only the first N clips of the split.")
 @click.option("--clips", type=click.IntRange(min=1), help="See so many clips in all, stages in proportion, instead of the recipe's number.")
 @click.option("--seed", type=click.IntRange(min=0), help="Another seed than the recipe's.")
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A folder that a training wrote: begin a new run with its weights, and fresh optimisers.",
+)
 @click.option("--tokenizer", help="Generators (ar-...): whose tokens to learn; default: avtok.")
 @click.option("--tokenizer-checkpoint", type=click.Path(), help="Generators: the tokenizer's weights, as --checkpoint of run.")
 @click.option("--tasks", help="Generators: what to learn, of a2v, v2a and av; default: a2v,v2a,av.")

@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 from avbench import registry
 from avbench.data.splits import Split
-from avbench.errors import UsageError
-from avbench.generate.checkpoint import build, save_generator
+from avbench.errors import AvbenchError, UsageError
+from avbench.generate.checkpoint import build, load_generator, save_generator
 from avbench.generate.likelihood import NATS_TO_BITS, target_nats
 from avbench.generate.model import Generator
 from avbench.generate.tasks import CONDITION, TARGETS, GenerationTask, Layout, Plan
@@ -117,6 +117,14 @@ class GeneratorTrainee(Trainee[GeneratorTraining, TokenData]):
         model = models["generator"]
         assert isinstance(model, Generator)
         save_generator(out, model, self.layout, self.tokenizer, provenance, getattr(torch, self.config.export_dtype))
+
+    def load(self, folder: Path, models: dict[str, nn.Module]) -> None:
+        """A generator of the same size and vocabulary; the tokens may be another tokenizer's."""
+        found = load_generator(folder)
+        same = {"name": "", "dropout": 0.0}
+        if replace(found.model.config, **same) != replace(self.config.model, **same) or found.layout != self.layout:
+            raise AvbenchError(f"{folder} holds a generator of another size, vocabulary, set of tasks or classes than {self.config.name}'s")
+        models["generator"].load_state_dict(found.model.state_dict())
 
     def flops_per_clip(self, stage: int) -> float:
         """Of a training step, mean over the tasks: 6 a weight and token that meet, attention over what a place may see."""

@@ -40,11 +40,13 @@ class Saved:
 
     position: Position
     state: dict[str, Any]
+    init: dict[str, Any] | None
 
 
-def save(out: Path, identity: Identity, position: Position, state: dict[str, Any]) -> None:
-    """Replace the checkpoint of `out`. Raises AvbenchError where the disk is full."""
-    content = {"format": FORMAT, "identity": asdict(identity), "position": asdict(position), "state": state}
+def save(out: Path, identity: Identity, position: Position, state: dict[str, Any], init: dict[str, Any] | None = None) -> None:
+    """Replace the checkpoint of `out`. init: whose weights the run began from (`provenance.of_folder`). Raises AvbenchError where the
+    disk is full."""
+    content = {"format": FORMAT, "identity": asdict(identity), "position": asdict(position), "state": state, "init": init}
     try:
         out.mkdir(parents=True, exist_ok=True)
         with replacing(out / STATE, "wb") as file:
@@ -69,7 +71,7 @@ def load(out: Path, identity: Identity) -> Saved | None:
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise AvbenchError(f"{path} is damaged or of another version ({type(error).__name__}); choose another --out") from error
     _check_same(out, found, identity)
-    return Saved(position=position, state=content["state"])
+    return Saved(position=position, state=content["state"], init=content.get("init"))
 
 
 def _check_same(out: Path, found: Identity, wanted: Identity) -> None:

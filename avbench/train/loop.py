@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from avbench.errors import UsageError
+from avbench.errors import AvbenchError, UsageError
 from avbench.train import checkpoint, recipes
-from avbench.train.checkpoint import Identity, Position
+from avbench.train.checkpoint import Identity, Position, Saved
 from avbench.train.config import TrainConfig
 from avbench.train.data import Share
 from avbench.train.flops import measured_peak
 from avbench.train.log import Log
 from avbench.train.picture import write_picture
-from avbench.train.provenance import provenance
+from avbench.train.provenance import of_folder, provenance
 from avbench.train.stages import StageRun
 from avbench.train.trainee import Batch, Data, Trainee
 
@@ -45,13 +45,15 @@ def train(
     limit: int | None = None,
     clips: int | None = None,
     seed: int | None = None,
+    init: Path | None = None,
 ) -> TrainResult:
     """Train from nothing, or go on where `out` was left; `out` then holds a checkpoint, for `--checkpoint`.
 
     max_minutes: pause after so many minutes of this call (schedules are in clips, so a pause changes nothing). stage: pause after
     it. limit: the first so many clips of the split. clips: see so many in all, instead of the recipe's number (`recipes.shortened`).
+    init: a folder that a training exported; a new run begins with its weights, and with fresh optimisers at the schedule's beginning.
     Under torchrun every process takes its share of each batch.
-    Raises UsageError for an unknown recipe, stage, split or device, AvbenchError where `out` holds another run.
+    Raises UsageError for an unknown recipe, stage, split or device, AvbenchError where `out` holds another run or `init` another model.
     """
     begin = time.monotonic()
     config = recipes.config(recipe) if seed is None else replace(recipes.config(recipe), seed=seed)
@@ -62,7 +64,7 @@ def train(
     trainee = config.trainee()
     with accelerator.main_process_first():
         data: Data = trainee.load_data(split, limit)
-    run = _Run(trainee, data, Path(out), accelerator, begin)
+    run = _Run(trainee, data, Path(out), accelerator, begin, init)
     try:
         return run.go(None if max_minutes is None else begin + 60 * max_minutes, stage)
     finally:
@@ -72,7 +74,9 @@ def train(
 class _Run:
     """A call of `train`: what lasts over its stages."""
 
-    def __init__(self, trainee: Trainee[Any, Any], data: Data, out: Path, accelerator: Accelerator, begin: float) -> None:
+    def __init__(
+        self, trainee: Trainee[Any, Any], data: Data, out: Path, accelerator: Accelerator, begin: float, init: Path | None
+    ) -> None:
         self.trainee, self.data, self.out, self.accelerator = trainee, data, out, accelerator
         self.config: TrainConfig = trainee.config
         self.device = accelerator.device
@@ -88,7 +92,10 @@ class _Run:
         self.minutes_before = self.position.minutes
         self.begin = begin
         self.models = trainee.build_models()
-        if self.saved is None:
+        self.init = _init(self.saved, init, out)
+        if self.saved is None and init is not None:
+            trainee.load(init, self.models)
+        elif self.saved is None:
             trainee.start(self.models, data)
         for model in self.models.values():
             model.to(self.device)
@@ -206,9 +213,9 @@ class _Run:
         minutes = self.minutes_before + (time.monotonic() - self.begin) / 60
         self.position = replace(self.position, minutes=minutes)
         if self.accelerator.is_main_process:
-            checkpoint.save(self.out, self.identity, self.position, run.state())
+            checkpoint.save(self.out, self.identity, self.position, run.state(), self.init)
             progress = {"stage": run.stage.name, "clips_seen": self._clips_seen(), "minutes": round(minutes, 1), "held_out": self.last}
-            facts = provenance(self.config, self.data.origin, self.device, progress)
+            facts = provenance(self.config, self.data.origin, self.device, progress, self.init)
             self.trainee.export(self.out, run.average.models, facts)
         self.accelerator.wait_for_everyone()
         self.next_save = time.monotonic() + 60 * self.config.save_minutes
@@ -264,6 +271,16 @@ def _accelerator(device: str) -> Accelerator:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"no CUDA device here for --device {device}; cpu or auto")
     return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision="no")
+
+
+def _init(saved: Saved | None, init: Path | None, out: Path) -> dict[str, Any] | None:
+    """Whose weights the run began from. Raises AvbenchError where a run that is there began otherwise than `init` asks."""
+    if saved is None:
+        return None if init is None else of_folder(init)
+    if init is not None and (saved.init is None or saved.init["name"] != init.resolve().name):
+        began = "from nothing" if saved.init is None else f"with the weights of {saved.init['name']}"
+        raise AvbenchError(f"{out} holds a run that began {began}; give another --out for one that begins with those of {init}")
+    return saved.init
 
 
 def _check_stage(config: TrainConfig, stage: str | None) -> None:

@@ -1,16 +1,24 @@
 """How published weights came to be, for their manifest."""
 
+import hashlib
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from avbench.errors import AvbenchError
 from avbench.run.manifest import git_commit, hardware, versions
 from avbench.train.config import TrainConfig
 from avbench.train.trainee import Origin
 
+MANIFEST = "manifest.json"  # of every folder that `Trainee.export` writes
 
-def provenance(config: TrainConfig, origin: Origin, device: torch.device, progress: dict[str, Any]) -> dict[str, Any]:
-    """progress: clips_seen, minutes, stage, the last held-out numbers."""
+
+def provenance(
+    config: TrainConfig, origin: Origin, device: torch.device, progress: dict[str, Any], init: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """progress: clips_seen, minutes, stage, the last held-out numbers. init: `of_folder` of the weights that the run began from."""
     return {
         "recipe": config.name,
         "split": origin.split,
@@ -21,4 +29,23 @@ def provenance(config: TrainConfig, origin: Origin, device: torch.device, progre
         "machine": hardware(device),
         "versions": versions(),
         "git_commit": git_commit(),
+        **({} if init is None else {"init": init}),
     }
+
+
+def of_folder(folder: Path) -> dict[str, Any]:
+    """name, recipe, clips_seen (those of its own beginning included) and revision of an exported folder (of a dual run, its video half).
+
+    Raises AvbenchError where it holds none.
+    """
+    file = next((path for path in (folder / MANIFEST, folder / "video" / MANIFEST) if path.is_file()), None)
+    if file is None:
+        raise AvbenchError(f"{folder} has no {MANIFEST}: not a folder that avbench train wrote")
+    try:
+        content = file.read_bytes()
+        facts = json.loads(content)["provenance"]
+        seen = int(facts["clips_seen"]) + int((facts.get("init") or {}).get("clips_seen", 0))
+        name = folder.resolve().name
+        return {"name": name, "recipe": str(facts["recipe"]), "clips_seen": seen, "revision": hashlib.sha256(content).hexdigest()[:16]}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AvbenchError(f"{file} does not say how its weights came to be ({type(error).__name__}: {error})") from error

@@ -167,5 +167,12 @@ class Trainee(ABC, Generic[C, D]):
         """Write what `--checkpoint` takes into `out`, replacing what is there. provenance: JSON values on how the weights came to be."""
 
     @abstractmethod
+    def load(self, folder: Path, models: dict[str, nn.Module]) -> None:
+        """The weights of a folder that `export` wrote, of this recipe or another of the same shape, into `models`.
+
+        Raises AvbenchError where it is damaged, or its model is another one.
+        """
+
+    @abstractmethod
     def flops_per_clip(self, stage: int) -> float:
         """Floating-point operations of the models' own matrix products in one clip's training step."""

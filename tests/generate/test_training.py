@@ -222,3 +222,17 @@ def test_the_command_refuses_what_cannot_be_trained(arguments: list[str], says: 
     with pytest.raises(UsageError, match=says):
         command.main([*arguments, "--out", str(tmp_path / "out")], standalone_mode=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_folder_is_loaded_back_and_one_of_other_tasks_is_refused(folder: Path, clip_folder: Path, toy: Toy) -> None:
+    for tasks in (TASKS, ("a2v",)):
+        trainee = GeneratorTrainee(replace(toy_training(tasks), seed=3))
+        trainee.load_data(f"folder:{clip_folder}", None)
+        models = trainee.build_models()
+        if tasks == TASKS:
+            trainee.load(folder, models)
+            expected = load_generator(folder).model.state_dict()
+            assert all(torch.equal(value, expected[name]) for name, value in models["generator"].state_dict().items())
+        else:
+            with pytest.raises(AvbenchError, match="another size, vocabulary"):
+                trainee.load(folder, models)

@@ -217,3 +217,22 @@ def test_encodec_mini_offers_1500_and_3000_bits_a_second_from_one_training() -> 
     assert config.model.bandwidths == (1.5, 3.0)
     assert config.codebooks == (2, 4)
     assert config.model.to_transformers().num_quantizers == 4
+
+
+@pytest.mark.parametrize("config", [encodec(), wavtokenizer()], ids=lambda config: config.name)
+def test_an_exported_folder_is_loaded_back_codebooks_included_and_another_shape_is_refused(
+    config: CodecTraining, tones: Waveforms, tmp_path: Path
+) -> None:
+    run = stage_run(config)
+    steps(run, tones, 2)
+    trained = {"codec": run.models["codec"]}
+    config.trainee().export(tmp_path, trained, {})
+    fresh = replace(config, seed=7).trainee()
+    models = fresh.build_models()
+    fresh.load(tmp_path, models)
+    expected = trained["codec"].state_dict()
+    assert all(torch.allclose(value, expected[name]) for name, value in models["codec"].state_dict().items())
+    wider = replace(config.model, codebook=replace(BOOK, entries=32))
+    other = replace(config, model=wider).trainee()
+    with pytest.raises(AvbenchError, match="another"):
+        other.load(tmp_path, other.build_models())

@@ -17,6 +17,7 @@ from avbench.errors import AvbenchError, UsageError
 from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, DiscriminatorConfig, PriorConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.losses import LossWeights, StreamWeights
 from avbench.tokenizers.avtok.train.config import AVTokOptim, AVTokStage, AVTokTraining
+from avbench.tokenizers.checkpoint_folder import trained_on
 from avbench.train.log import read_log
 from avbench.train.loop import train
 
@@ -162,6 +163,39 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path, clip_folder: Path, u
     (tmp_path / "state.pt").write_bytes(b"PK\x03\x04 no checkpoint")
     with pytest.raises(AvbenchError, match="damaged or of another version"):
         train(tiny(), split=f"folder:{clip_folder}", out=tmp_path, device="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+def test_a_run_begins_with_the_weights_of_a_folder_goes_on_after_a_pause_and_says_whose_they_were(
+    tmp_path: Path, clip_folder: Path, uninterrupted: Path
+) -> None:
+    from avbench.tokenizers.avtok.checkpoint import load_checkpoint
+
+    short = {"split": f"folder:{clip_folder}", "device": "cpu", "clips": 6}
+    still = replace(tiny(), stages=tuple(replace(stage, optim=replace(stage.optim, muon=0.0, adam=0.0)) for stage in tiny().stages))
+    train(still, out=tmp_path / "out", init=uninterrupted, max_minutes=1e-6, **short)
+    done = train(still, out=tmp_path / "out", init=uninterrupted, **short)
+    begun, before = load_checkpoint(tmp_path / "out"), load_checkpoint(uninterrupted)
+    ours, theirs = begun.model.state_dict(), before.model.state_dict()
+    assert (done.finished, done.clips_seen) == (True, 6)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours if "quantizer" not in name)  # entries were revived
+    assert begun.provenance["init"]["clips_seen"] == 36
+    assert trained_on(begun.provenance).endswith("42 clips seen")
+
+
+@pytest.mark.usefixtures("here")
+def test_weights_of_another_model_and_a_run_that_began_otherwise_are_refused(
+    tmp_path: Path, clip_folder: Path, uninterrupted: Path
+) -> None:
+    split = f"folder:{clip_folder}"
+    other = replace(tiny(), model=replace(MODEL, video=replace(MODEL.video, patch=(8, 32, 16))))
+    with pytest.raises(AvbenchError, match=r"another model than tiny: video .*32, 16"):
+        train(other, split=split, out=tmp_path / "a", device="cpu", init=uninterrupted)
+    with pytest.raises(AvbenchError, match=r"has no manifest\.json"):
+        train(tiny(), split=split, out=tmp_path / "b", device="cpu", init=tmp_path)
+    with pytest.raises(AvbenchError, match="holds a run that began from nothing"):
+        train(tiny(), split=split, out=uninterrupted, device="cpu", init=uninterrupted)
 
 
 def test_a_stage_device_or_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a recipe of an audio codec decides beyond every run's settings."""
 
+import json
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from avbench.errors import AvbenchError
 from avbench.tokenizers.wavtokenizer.config import WavTokenizerConfig
 from avbench.train.codecs.encodec import EncodecSize
 from avbench.train.config import OptimConfig, StageConfig, TrainConfig
@@ -66,6 +68,10 @@ class CodecTraining(TrainConfig):
     def save(self, folder: Path, model: nn.Module, provenance: dict[str, Any]) -> None:
         """Write what the codec's `--checkpoint` takes."""
 
+    @abstractmethod
+    def load(self, folder: Path, model: nn.Module) -> None:
+        """Fill `model` with what `save` wrote. Raises AvbenchError where the folder is damaged or of another codec."""
+
     @property
     def sample_rate(self) -> int:
         """Hz; that of the splits."""
@@ -92,6 +98,15 @@ class WavTokenizerTraining(CodecTraining):
         assert isinstance(model, WavTokenizerModel)
         save_checkpoint(folder, model, provenance)
 
+    def load(self, folder: Path, model: nn.Module) -> None:
+        """See the base class."""
+        from avbench.tokenizers.checkpoint_folder import load_folder
+        from avbench.tokenizers.wavtokenizer.checkpoint import MODEL
+
+        found = load_folder(folder, model=MODEL)
+        _check_config(folder, found.config | {"name": self.name}, self.model.to_dict() | {"name": self.name})
+        model.load_state_dict(found.state)
+
     def renamed(self, name: str) -> "WavTokenizerTraining":
         """The run and its model under another name."""
         return replace(self, name=name, model=replace(self.model, name=name))
@@ -116,3 +131,21 @@ class EncodecTraining(CodecTraining):
 
         assert isinstance(model, TrainableEncodec)
         save_checkpoint(folder, model.published(), name=self.name, provenance=provenance)
+
+    def load(self, folder: Path, model: nn.Module) -> None:
+        """See the base class."""
+        from avbench.tokenizers.encodec_checkpoint import load_trained
+        from avbench.train.codecs.encodec import TrainableEncodec
+
+        assert isinstance(model, TrainableEncodec)
+        network = model.published()
+        load_trained(folder, network)
+        model.take(network)
+
+
+def _check_config(folder: Path, found: Any, wanted: Any) -> None:
+    """Both after JSON, which knows no tuples."""
+    found, wanted = (json.loads(json.dumps(config)) for config in (found, wanted))
+    other = sorted(key for key in wanted if found.get(key) != wanted[key])
+    if other:
+        raise AvbenchError(f"{folder} holds another codec: {', '.join(f'{key} {found.get(key)}, not {wanted[key]}' for key in other)}")

@@ -85,6 +85,13 @@ class TrainableEncodec(nn.Module):
             theirs.get_submodule("codebook").load_state_dict(ours.state_dict())
         return network.eval()
 
+    def take(self, network: "EncodecModel") -> None:
+        """The inverse of `published`."""
+        self.encoder.load_state_dict(network.encoder.state_dict())
+        self.decoder.load_state_dict(network.decoder.state_dict())
+        for ours, theirs in zip(self.quantizer.layers, network.quantizer.layers, strict=True):
+            ours.load_state_dict(theirs.get_submodule("codebook").state_dict())
+
     @property
     def hop(self) -> int:
         """Samples a frame."""

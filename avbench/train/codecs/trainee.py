@@ -56,6 +56,10 @@ class CodecTrainee(Trainee[CodecTraining, CodecData]):
         """A checkpoint of the codec's tokenizer."""
         self.config.save(out, models["codec"], provenance)
 
+    def load(self, folder: Path, models: dict[str, nn.Module]) -> None:
+        """Codebooks included: they wait for no first batch."""
+        self.config.load(folder, models["codec"])
+
     def flops_per_clip(self, stage: int) -> float:
         """Of one crop through encoder and decoder, with the backward pass; the search in the codebooks is not counted."""
         with torch.random.fork_rng():

@@ -13,7 +13,7 @@ from avbench.tokenizers.avtok.train.branches import branches
 from avbench.tokenizers.avtok.train.config import AVTokStage, AVTokTraining
 from avbench.tokenizers.avtok.train.data import AVTokData
 from avbench.tokenizers.avtok.train.evaluate import evaluate
-from avbench.tokenizers.avtok.train.export import export
+from avbench.tokenizers.avtok.train.export import export, load
 from avbench.tokenizers.avtok.train.flops import flops_per_clip
 from avbench.tokenizers.avtok.train.objective import AVTokObjective, load_frozen
 from avbench.tokenizers.avtok.train.optimizers import build_optimizers
@@ -64,6 +64,10 @@ class AVTokTrainee(Trainee[AVTokTraining, AVTokData]):
     def export(self, out: Path, models: dict[str, nn.Module], provenance: dict[str, Any]) -> None:
         """A checkpoint of `avtok`, or two, of `dual.DualAVTok`."""
         export(out, _typed(models), self.config, provenance)
+
+    def load(self, folder: Path, models: dict[str, nn.Module]) -> None:
+        """Of a checkpoint of `avtok`, or of the two of a dual run."""
+        load(folder, _typed(models))
 
     def flops_per_clip(self, stage: int) -> float:
         """Counted from the shapes."""
