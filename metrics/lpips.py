@@ -30,17 +30,33 @@ def lpips(reference: Tensor, recon: Tensor, net: Net = "alex") -> Tensor:
     check_same_shape(reference, recon)
     model = load(net, reference.device)
     with torch.backends.cudnn.flags(allow_tf32=False):  # TF32 would make the numbers depend on the machine
-        return torch.stack([_clip_lpips(model, a, b) for a, b in zip(reference, recon.to(reference.device), strict=True)])
+        return torch.stack([_frames(model, a, b).flatten().mean() for a, b in zip(reference, recon.to(reference.device), strict=True)])
 
 
-def _clip_lpips(model: nn.Module, reference: Tensor, recon: Tensor) -> Tensor:
+@torch.inference_mode()
+def lpips_maps(reference: Tensor, recon: Tensor, net: Net = "alex") -> Tensor:
+    """Where the distance is: maps (B, T, 1, H, W) of clips (B, T, 3, H, W) in [0, 1], on the reference's device.
+
+    Each layer's map of distances is brought to the frame's size (bilinear), and the layers are summed: the authors' "spatial" form.
+    """
+    check_same_shape(reference, recon)
+    model = load(net, reference.device, spatial=True)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        return torch.stack([_frames(model, a, b) for a, b in zip(reference, recon.to(reference.device), strict=True)])
+
+
+def _frames(model: nn.Module, reference: Tensor, recon: Tensor) -> Tensor:
+    """What the module says of frames (T, 3, H, W): (T, 1, 1, 1), or (T, 1, H, W) of a spatial one."""
     chunks = zip(reference.split(FRAMES_PER_CHUNK), recon.split(FRAMES_PER_CHUNK), strict=True)
-    return torch.cat([model(a.float(), b.float(), normalize=True).flatten() for a, b in chunks]).mean()
+    return torch.cat([model(a.float(), b.float(), normalize=True) for a, b in chunks])
 
 
 @lru_cache(maxsize=4)
-def load(net: Net, device: torch.device | str = "cpu") -> nn.Module:
-    """The authors' module with the catalog's trunk. Raises WeightsUnavailable where it cannot be had."""
+def load(net: Net, device: torch.device | str = "cpu", *, spatial: bool = False) -> nn.Module:
+    """The authors' module with the catalog's trunk; a spatial one gives maps instead of their means.
+
+    Raises WeightsUnavailable where the trunk cannot be had.
+    """
     from lpips import LPIPS
 
     if net not in TRUNKS:
@@ -51,7 +67,7 @@ def load(net: Net, device: torch.device | str = "cpu") -> nn.Module:
     convolutions = weights.load_array_pickle(weights.path(name), item.sha256)[key]
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # it draws random trunks, and torchvision deprecates how
         warnings.simplefilter("ignore", UserWarning)
-        model = LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
+        model = LPIPS(net=net, version="0.1", spatial=spatial, pnet_rand=True, verbose=False)
     _fill(model.net, convolutions)
     return model.requires_grad_(False).eval().to(device)  # type: ignore[no-any-return]
 
@@ -66,14 +82,19 @@ def _fill(trunk: nn.Module, convolutions: dict[str, Any]) -> None:
     assert len(layers) == len(convolutions)
 
 
+def trunk_name(net: Net) -> str:
+    """The trunk and the start of its file's sha256, for protocols."""
+    name = TRUNKS[net][0]
+    return f"{name} {(weights.CATALOG[name].sha256 or '')[:8]}"
+
+
 def _info(name: str, net: Net) -> MetricInfo:
-    trunk = TRUNKS[net][0]
     return MetricInfo(
         name=name,
         unit="",
         higher_is_better=False,
         needs=frozenset({"video"}),
-        protocol=f"LPIPS v0.1 {net} (trunk {trunk} {(weights.CATALOG[trunk].sha256 or '')[:8]}), no resize; mean over frames, clips",
+        protocol=f"LPIPS v0.1 {net} (trunk {trunk_name(net)}), no resize; mean over frames, clips",
     )
 
 
