@@ -1,6 +1,7 @@
 """Cross-entropy of a task's target, by modality: over the ids that are legal at each place, so that tokenizers compare. B clips."""
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -29,9 +30,14 @@ def nats(model: Generator, plan: Plan, hidden_BLD: Tensor, ids_BL: Tensor) -> di
 
 def target_nats(model: Generator, plan: Plan, ids_BL: Tensor) -> dict[str, Tensor]:
     """`nats` of whole sequences in one pass."""
-    slots = torch.tensor(plan.slots, device=ids_BL.device)
-    hidden = model(ids_BL[:, :-1], slots[:-1])
+    hidden = model(ids_BL[:, :-1], _slots(plan.slots, ids_BL.device)[:-1])
     return nats(model, plan, hidden, ids_BL)
+
+
+@lru_cache(maxsize=16)
+def _slots(slots: tuple[int, ...], device: torch.device) -> Tensor:
+    """Kept on the device: a training step would wait for a copy."""
+    return torch.tensor(slots, device=device)
 
 
 def bits_per_clip(values: dict[str, Tensor]) -> dict[str, Tensor]:

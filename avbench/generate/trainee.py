@@ -121,8 +121,8 @@ class GeneratorTrainee(Trainee[GeneratorTraining, TokenData]):
     def load(self, folder: Path, models: dict[str, nn.Module]) -> None:
         """A generator of the same size and vocabulary; the tokens may be another tokenizer's."""
         found = load_generator(folder)
-        same = {"name": "", "dropout": 0.0}
-        if replace(found.model.config, **same) != replace(self.config.model, **same) or found.layout != self.layout:
+        given, wanted = (replace(config, name="", dropout=0.0) for config in (found.model.config, self.config.model))
+        if given != wanted or found.layout != self.layout:
             raise AvbenchError(f"{folder} holds a generator of another size, vocabulary, set of tasks or classes than {self.config.name}'s")
         models["generator"].load_state_dict(found.model.state_dict())
 

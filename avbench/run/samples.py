@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avbench.data.media import write_mp4
 from avbench.types import ClipBatch, Task
 
 SCALE = 2  # a 128-pixel frame is shown at 256 in the side-by-side picture
@@ -69,6 +68,8 @@ def _write_side(path: Path, clip: ClipBatch, reference: ClipBatch, top: float) -
     from PIL import Image
 
     if clip.video is not None:
+        from avbench.data.media import write_mp4  # PyAV: a training imports this module too, on machines without it
+
         video = clip.video[0]
         write_mp4(path.with_suffix(".mp4"), video, reference.fps, None, reference.sample_rate)
         middle = (video[len(video) // 2].clamp(0, 1).cpu() * 255).round().byte().permute(1, 2, 0).contiguous()
@@ -80,6 +81,8 @@ def _write_side(path: Path, clip: ClipBatch, reference: ClipBatch, top: float) -
 
 
 def _write_pair(path: Path, reference: ClipBatch, recon: ClipBatch) -> None:
+    from avbench.data.media import write_mp4
+
     assert reference.video is not None
     assert reference.audio is not None
     video, audio = reference.video[0].cpu(), reference.audio[0].cpu()

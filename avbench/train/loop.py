@@ -270,6 +270,8 @@ def _accelerator(device: str) -> Accelerator:
         raise UsageError(f'unknown device "{device}"; auto, cpu or cuda')
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"no CUDA device here for --device {device}; cpu or auto")
+    torch.set_float32_matmul_precision("high")  # TF32 for what is left in float32 on a CUDA device
+    torch.backends.cudnn.benchmark = True
     return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision="no")
 
 

@@ -57,7 +57,7 @@ class StageRun:
             self.objective.losses.load_state_dict(inherited.objective.losses.state_dict(), strict=False)
         if self.config.compile and accelerator.device.type == "cuda":
             for module in self.objective.compilable():
-                module.compile()
+                module.compile(dynamic=False)  # stages differ in their lengths only: dynamic shapes cost a graph each and speed
         self.trained = {name: models[name] for name in self.objective.models}
         self.optimizers = self._optimizers(trainee)
         self.discriminator_optimizer = discriminator_adamw(self.objective.discriminators(), self.stage.optim)

@@ -184,6 +184,17 @@ def test_the_prior_learns_a_sequence_that_repeats_and_passes_its_gradient_to_the
     assert book.grad is None
 
 
+def test_the_prior_of_a_wide_codebook_starts_at_the_uniform_loss() -> None:
+    torch.manual_seed(0)
+    prior, book = Prior(tiny()), 6 * torch.randn(32, 8)
+    codes = torch.randint(32, (4, 8))
+    quantized = {"video": Quantized(latents=book[codes], codes=codes, loss=torch.zeros(()))}
+    wild = float(prior(quantized, book, 0.0).detach())
+    prior.start_at(book)
+    assert wild > 20
+    assert float(prior(quantized, book, 0.0).detach()) == pytest.approx(math.log(32), abs=0.6)
+
+
 def test_own_samples_are_mixed_in_up_to_a_half_over_the_first_30_percent_of_steps() -> None:
     prior = Prior(tiny())
     assert [prior.mix_share(p) for p in (0.0, 0.15, 0.3, 1.0)] == pytest.approx([0.0, 0.25, 0.5, 0.5])

@@ -20,6 +20,7 @@ class Discriminator(nn.Module):
     def __init__(self, config: DiscriminatorConfig, stream: StreamConfig) -> None:
         super().__init__()
         self.stream = stream
+        self.compute_dtype = torch.float32  # bfloat16 on a CUDA device (train/objective.py)
         self.embed = Linear(stream.patch_dim, config.width)
         self.cls = nn.Parameter(torch.randn(config.width) * 0.02)
         self.register_buffer("position", sincos_3d(stream.grid, config.width), persistent=False)
@@ -31,7 +32,7 @@ class Discriminator(nn.Module):
 
     def forward(self, x_BTCHW: Tensor) -> Tensor:
         """(B, T, C, H, W) in [0, 1] -> (B,) float32."""
-        x = self.embed(2 * patchify(x_BTCHW, self.stream) - 1)
+        x = self.embed((2 * patchify(x_BTCHW, self.stream) - 1).to(self.compute_dtype))
         x = x + self.position.to(x.dtype)
         x = torch.cat([self.cls.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
         for block in self.blocks:

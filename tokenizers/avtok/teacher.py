@@ -9,6 +9,7 @@ B clips, F features, (t, h, w) the stream's patch grid.
 from typing import Protocol
 
 import torch
+import torchaudio
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -57,6 +58,8 @@ class StandInTeacher:
         self.audio = aisfx.load(self.device)
         self.bands = aisfx.mel_weights()[:, :BANDS].to(self.device)
         self.window = torch.hann_window(aisfx.FRAME, periodic=False, device=self.device)
+        # The function makes its kernel anew at every call, and waits for the device.
+        self.resample = torchaudio.transforms.Resample(mel.SAMPLE_RATE, aisfx.SAMPLE_RATE).to(self.device)
 
     @torch.inference_mode()
     def features(self, stream: str, clips: Tensor, grid: tuple[int, int, int]) -> Tensor:
@@ -77,8 +80,7 @@ class StandInTeacher:
 
     def _audio(self, clips_BN: Tensor) -> Tensor:
         """(B, 512, 1, bands / 8, frames / 8) of the bands that AVTok's mel covers."""
-        audio = aisfx.torchaudio.functional.resample(clips_BN.to(self.device).float(), mel.SAMPLE_RATE, aisfx.SAMPLE_RATE)
-        x = self._log_mel(audio)[:, None]
+        x = self._log_mel(self.resample(clips_BN.to(self.device).float()))[:, None]
         net = self.audio
         for block in (net.conv_block1, net.conv_block2, net.conv_block3, net.conv_block4):
             x = block(x)

@@ -165,8 +165,7 @@ class Codebook(nn.Module):
 
     def _start(self, points_NC: Tensor) -> None:
         """Clusters of the first batch. Fewer points than entries: the points, and copies that count as dead, for the next batches."""
-        # On the CPU, where a seed means the same on every machine.
-        found = kmeans(points_NC.cpu(), self.config.entries, iterations=self.config.kmeans_iterations).to(points_NC.device)
+        found = kmeans(points_NC, self.config.entries, iterations=self.config.kmeans_iterations)
         self.embed.copy_(_from_first_process(found))
         everywhere = _summed(points_NC.new_tensor(float(len(points_NC))))
         self.cluster_size.zero_()[: len(points_NC)] = everywhere / self.config.entries

@@ -16,6 +16,8 @@ from avbench.tokenizers.wavtokenizer.quantizer import CodebookConfig, ResidualQu
 if TYPE_CHECKING:
     from transformers import EncodecConfig, EncodecModel
 
+SIZES = ("stride", "kernel_size", "padding_total")  # of transformers' convolutions
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncodecSize:
@@ -58,6 +60,7 @@ class TrainableEncodec(nn.Module):
 
         network = EncodecModel(config)
         self.encoder, self.decoder = network.encoder, network.decoder
+        _keep_sizes_on_the_cpu(self)
         self.quantizer = ResidualQuantizer(size.codebook, network.config.num_quantizers)
 
     def forward(self, audio_BN: Tensor, num_codebooks: int | None = None) -> Reconstruction:
@@ -96,3 +99,15 @@ class TrainableEncodec(nn.Module):
     def hop(self) -> int:
         """Samples a frame."""
         return math.prod(self.size.ratios)
+
+
+def _keep_sizes_on_the_cpu(codec: nn.Module) -> None:
+    """transformers' convolutions hold stride, kernel size and padding as buffers and compute with them: on a GPU, each convolution would
+    wait for it. As plain attributes they stay where they are."""
+    for part in codec.modules():
+        for name in SIZES:
+            if name in part._buffers:
+                size = part._buffers.pop(name)
+                assert size is not None
+                part._non_persistent_buffers_set.discard(name)
+                setattr(part, name, size.clone())  # nn.Buffer would be registered again

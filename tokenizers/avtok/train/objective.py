@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from avbench.tokenizers.avtok import losses as avtok_losses
 from avbench.tokenizers.avtok.config import STREAMS, StreamName
+from avbench.tokenizers.avtok.discriminator import Discriminator
 from avbench.tokenizers.avtok.losses import AVTokLosses, LossWeights, Perceptual
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.parts import Stage, part_of, trainable_in
+from avbench.tokenizers.avtok.prior import Prior
 from avbench.tokenizers.avtok.teacher import Teacher
 from avbench.tokenizers.avtok.train.branches import belongs
 from avbench.tokenizers.avtok.train.config import AVTokStage
@@ -38,6 +40,9 @@ class AVTokObjective(Objective[TrainBatch]):
                 for name, streams in self.branches.items()
             }
         )
+        for name, part in self._losses().items():
+            if part.prior is not None:
+                part.prior.start_at(models[name].bottleneck.quantizer.entries())
         self.frozen = (frozen,)  # in a tuple: no part of the state, not moved, not wrapped
         for name in self.branches:
             freeze(models[name], stage.trains, branches[name])
@@ -81,6 +86,13 @@ class AVTokObjective(Objective[TrainBatch]):
                 if name in holder.discriminators:
                     found[f"{name}/discriminator"] = holder.discriminator_loss(name, inputs[name], losses.recons[name])
         return found
+
+    def compute_beside_in(self, dtype: torch.dtype) -> None:
+        """Prior and discriminators in `dtype`: in float32 they took longer than the tokenizer on a GPU; bfloat16 turns the prior's
+        gradient by half a degree."""
+        for part in self.losses.modules():
+            if isinstance(part, Prior | Discriminator):
+                part.compute_dtype = dtype
 
     def own_tables(self) -> list[Tensor]:
         """Each process revives idle entries from its own batch."""
@@ -147,7 +159,7 @@ class SampledPerceptual:
 
     def __call__(self, reference: Tensor, recon: Tensor) -> Tensor:
         """Frames (F, 3, H, W) in [0, 1] -> (F,)."""
-        picks = torch.randperm(len(reference))[: self.frames].to(reference.device)
+        picks = torch.randperm(len(reference), device=reference.device)[: self.frames]
         pairs = zip(reference[picks].split(FRAME_CHUNK), recon[picks].split(FRAME_CHUNK), strict=True)
         return torch.cat([self.network(a, b, normalize=True).flatten() for a, b in pairs])
 

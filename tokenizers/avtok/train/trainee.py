@@ -49,7 +49,10 @@ class AVTokTrainee(Trainee[AVTokTraining, AVTokData]):
         """VFAL's freezes and losses of this stage."""
         settings = self.config.stages[stage]
         frozen = load_frozen(settings, self.config.model.teacher_dims, device)
-        return AVTokObjective(_typed(models), branches(self.config), settings, frozen)
+        objective = AVTokObjective(_typed(models), branches(self.config), settings, frozen)
+        if device.type == "cuda":
+            objective.compute_beside_in(getattr(torch, self.config.compute_dtype))
+        return objective
 
     def optimizers(self, objective: Objective[Any], stage: StageConfig) -> list[Optimizer]:
         """Muon and AdamW."""
