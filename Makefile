@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install run test check bench
+.PHONY: install run test browser check bench
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -22,9 +22,14 @@ run: install
 	$(BIN)/avbench table --split arcade-mini
 	$(BIN)/avbench report --split arcade-mini --out site
 
+# A process of one thread for every core; a file's tests stay in one of them, so that what they share is made once.
 test: install
 	$(BIN)/avbench weights pull i3d-k400 alexnet vgg16 aisfx hifigan-universal
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+
+# Chromium for the tests of the report, into the system: Debian or Ubuntu, as root. Without it they are skipped.
+browser:
+	scripts/browser.sh
 
 check: install
 	$(BIN)/ruff check .

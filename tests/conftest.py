@@ -1,4 +1,7 @@
-"""Fixtures for tests of the whole line: toy tokenizers, a small folder of clips, and the command line in a process of its own."""
+"""Fixtures for tests of the whole line: toy tokenizers, a small folder of clips, and the command line in a process of its own.
+
+`make test` runs the files in parallel, each wholly in one process. Clips, and what is prepared from them, lie in one folder for all.
+"""
 
 import os
 import subprocess
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -23,18 +27,33 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all processes of this run of the tests."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # pytest-xdist gives each process a folder in the run's
+
+
+@pytest.fixture(scope="session")
+def clip_folder(shared_folder: Path) -> Path:
     """A folder of five synthetic clips in two classes, with motion and tones, made through the project's own mp4 writer."""
+    folder = shared_folder / "clips"
+    with FileLock(shared_folder / "clips.lock"):
+        if not folder.exists():
+            part = shared_folder / "clips.part"
+            _write_clips(part)
+            part.rename(folder)
+    return folder
+
+
+def _write_clips(folder: Path) -> None:
     from avbench.data.media import write_mp4
 
-    folder = tmp_path_factory.mktemp("clips")
     for index in range(5):
         label = folder / ("circle", "square")[index % 2]
-        label.mkdir(exist_ok=True)
+        label.mkdir(parents=True, exist_ok=True)
         time = torch.arange(5 * 24_000) / 24_000
         tone = 0.3 * torch.sin(6.283185 * 220 * (1 + index) * time) * (0.6 + 0.4 * torch.sin(6.283185 * 3 * time))
         write_mp4(label / f"{index}.mp4", _moving_square(index), 10.0, tone[None], 24_000)
-    return folder
 
 
 def _moving_square(index: int) -> torch.Tensor:
@@ -48,13 +67,17 @@ def _moving_square(index: int) -> torch.Tensor:
 
 
 @pytest.fixture(scope="session")
-def test_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder of the tests' own, but for the pretrained weights, which are the user's."""
+def test_cache(shared_folder: Path) -> Path:
+    """A cache folder of the tests' own, but for the pretrained weights, which are the user's. Whoever prepares a split holds its lock."""
     from avbench.paths import cache_root
 
-    folder = tmp_path_factory.mktemp("cache")
-    (cache_root() / "weights").mkdir(parents=True, exist_ok=True)
-    (folder / "weights").symlink_to(cache_root() / "weights")
+    folder, weights = shared_folder / "cache", cache_root() / "weights"
+    with FileLock(shared_folder / "cache.lock"):
+        if not folder.exists():
+            weights.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+            (folder / "prepared").mkdir()
+            (folder / "weights").symlink_to(weights)
     return folder
 
 

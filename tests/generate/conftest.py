@@ -16,7 +16,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test_cache: Path) -> 
     """Prepared clips are the session's, tokens this test's own."""
     root = tmp_path / "cache"
     root.mkdir()
-    (test_cache / "prepared").mkdir(exist_ok=True)
     (root / "prepared").symlink_to(test_cache / "prepared")
     monkeypatch.setenv("AVBENCH_CACHE", str(root))
     return root

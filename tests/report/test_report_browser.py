@@ -1,7 +1,7 @@
 """The report in a real browser (Debian's chromium, off the disk): it sorts, plays in step, stays on the page, and runs nothing hostile.
 
-One browser and one site for all tests. scripts/browser.sh installs the browser where the tests run as root on Debian; elsewhere, and
-without selenium, they are skipped with the reason. AVBENCH_SCREENSHOTS=docs writes the README's pictures anew, the gallery's where the runs
+One browser and one site for all tests. `make browser` installs it (Debian or Ubuntu, as root); without it, and without selenium, the tests
+are skipped with the reason. AVBENCH_SCREENSHOTS=docs writes the README's pictures anew, the gallery's where the runs
 in AVBENCH_SCREENSHOT_RUNS have media.
 """
 
@@ -9,7 +9,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,12 +102,10 @@ def browser() -> Iterator[Browser]:
 
 
 def _chromium() -> tuple[str, str]:
-    """Paths of the browser and its driver; installs them where that can be done, else skips."""
-    if not (shutil.which("chromium") and shutil.which("chromedriver")) and shutil.which("apt-get") and os.geteuid() == 0:
-        subprocess.run([ROOT / "scripts" / "browser.sh"], capture_output=True, timeout=600, check=False)
+    """Paths of the browser and its driver; skips where they are not installed."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
-        pytest.skip("no chromium with chromedriver here; scripts/browser.sh installs them on Debian as root")
+        pytest.skip("no chromium with chromedriver here: `make browser` installs them (Debian or Ubuntu, as root)")
     return chromium, driver
 
 
