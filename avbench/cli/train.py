@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 @click.option("--split", default="arcade-train", show_default=True, help="Clips to train on.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; default: out/RECIPE[-CLIPS]. An existing run is resumed.")
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Pause after so many minutes; the same command goes on.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Train for so many seconds instead of the recipe's clips; such a run cannot be resumed.",
+)
 @click.option("--stage", help="Pause after this stage (video, audio, decode or joint).")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--limit", type=click.IntRange(min=5), help="Only the first N clips of the split.")
@@ -33,17 +38,20 @@ def command(
     recipe: str,
     out: Path | None,
     clips: int | None,
+    seconds: float | None,
     tokenizer: str | None,
     tokenizer_checkpoint: str | None,
     tasks: str | None,
     **options: Any,
 ) -> None:
     """Train a recipe (avbench list recipes), or go on where it was stopped or killed. Its folder is a checkpoint, or a generator."""
+    from avbench.train.budget import Budget
     from avbench.train.loop import train
 
     config = _config(recipe, tokenizer, tokenizer_checkpoint, tasks)
     folder = config.name if clips is None else f"{config.name}-{clips}"
-    done = train(config, out=out or Path("out") / folder, clips=clips, **options)
+    budget = None if seconds is None else Budget(seconds=seconds)
+    done = train(config, out=out or Path("out") / folder, clips=clips, budget=budget, **options)
     state = "finished" if done.finished else f"paused in stage {done.stage}; the same command goes on"
     numbers = "  ".join(f"{name} {value:.4g}" for name, value in done.held_out.items())
     click.echo(f"{recipe}: {state}; {done.clips_seen:,} clips seen in {done.minutes:.1f} minutes  {numbers}")

@@ -1,7 +1,7 @@
 """The generator as the trainer sees it (avbench/train/trainee.py): cached tokens in, cross-entropy out, bits per held-out clip."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,12 @@ class TokenData:
         self.layout, self.train, self.held_out, self.origin = layout, train, held_out, origin
         self.order = Order(num_clips=len(train), batch_size=config.batch_size, seed=config.seed)
 
-    def batches(self, stage: int, steps: range, share: Share, device: torch.device) -> Iterator[TokenBatch]:
+    def batches(self, stage: int, steps: Iterable[int], share: Share, device: torch.device) -> Iterator[TokenBatch]:
         """See `trainee.Data`."""
         return micro_batches(self._read, self.order, steps, share, device)
+
+    def hold_on(self, device: torch.device) -> None:
+        """Nothing: a clip's tokens are 2 kB, and are copied without waiting."""
 
     def sequences(self, table: TokenTable, task: GenerationTask, clips: list[int]) -> Tensor:
         """int64 (B, L) of the clips numbered `clips`."""

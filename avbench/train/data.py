@@ -5,10 +5,11 @@ uninterrupted process would. B clips, T frames, F mel frames.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
@@ -32,14 +33,18 @@ READ_AHEAD = 3  # batches a thread
 
 @dataclass(frozen=True, kw_only=True)
 class TrainBatch:
-    """video: uint8 (B, T, 3, H, W), channels last in memory. mel: float16 (B, 80, F), natural logarithm. audio: int16 (B, N) if wanted."""
+    """video: uint8 (B, T, 3, H, W), channels last in memory. mel: float16 (B, 80, F), natural logarithm. audio: int16 (B, N).
 
-    video: Tensor
+    What was not asked for is None. video_codes: int64 (B, tokens) where the video was encoded before.
+    """
+
+    video: Tensor | None
     mel: Tensor
     audio: Tensor | None = None
+    video_codes: Tensor | None = None
 
     def __len__(self) -> int:
-        return self.video.shape[0]
+        return self.mel.shape[0]
 
     def to(self, device: torch.device) -> "TrainBatch":
         """On another device; copies from pinned memory do not wait."""
@@ -50,7 +55,8 @@ class TrainBatch:
         return self._map(torch.Tensor.pin_memory)
 
     def _map(self, fn: Callable[[Tensor], Tensor]) -> "TrainBatch":
-        return TrainBatch(video=fn(self.video), mel=fn(self.mel), audio=None if self.audio is None else fn(self.audio))
+        video, audio, codes = (None if x is None else fn(x) for x in (self.video, self.audio, self.video_codes))
+        return TrainBatch(video=video, mel=fn(self.mel), audio=audio, video_codes=codes)
 
 
 class ClipReader:
@@ -68,15 +74,20 @@ class ClipReader:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, indices: list[int], *, with_audio: bool = False) -> TrainBatch:
+    def batch(self, indices: list[int], *, with_video: bool = True, with_audio: bool = False) -> TrainBatch:
         """The clips numbered `indices` (among the good ones), in that order; their samples too where a teacher listens."""
+        video = self.frames(indices).permute(0, 1, 4, 2, 3) if with_video else None
+        mels = np.stack([self._mels.get(self.rows[index], lambda row: self._row(row, "audio")) for index in indices])
+        audio = torch.from_numpy(np.stack([self.samples(index) for index in indices])) if with_audio else None
+        return TrainBatch(video=video, mel=torch.from_numpy(mels), audio=audio)
+
+    def frames(self, indices: list[int]) -> Tensor:
+        """uint8 (B, T, H, W, 3) of the clips numbered `indices`."""
         protocol = self.split.protocol
         video = torch.empty(len(indices), protocol.num_frames, protocol.resolution, protocol.resolution, 3, dtype=torch.uint8)
         for place, index in enumerate(indices):
             video[place].numpy()[...] = self._row(self.rows[index], "video")
-        mels = np.stack([self._mels.get(self.rows[index], lambda row: self._row(row, "audio")) for index in indices])
-        audio = torch.from_numpy(np.stack([self._row(self.rows[index], "audio") for index in indices])) if with_audio else None
-        return TrainBatch(video=video.permute(0, 1, 4, 2, 3), mel=torch.from_numpy(mels), audio=audio)
+        return video
 
     def samples(self, index: int) -> np.ndarray:
         """int16 (N,) of clip number `index`, mapped: a slice reads no more than itself."""
@@ -179,28 +190,37 @@ class Pinnable(Protocol):
 B = TypeVar("B", bound=Pinnable)
 
 
-def micro_batches(read: Callable[[int, list[int]], B], order: Order, steps: range, share: Share, device: torch.device) -> Iterator[B]:
-    """For each step `share.accumulate` batches `read(step, clip numbers)`, read ahead by threads, pinned for a CUDA device."""
+def micro_batches(
+    read: Callable[[int, list[int]], B], order: Order, steps: Iterable[int], share: Share, device: torch.device, *, held: bool = False
+) -> Iterator[B]:
+    """For each step `share.accumulate` batches `read(step, clip numbers)`, read ahead by threads, pinned for a CUDA device.
+
+    held: `read` takes them from the device's own memory, which queues work and waits for nothing.
+    """
     accumulate, parts, part = share.accumulate, share.parts, share.part
-    wanted = deque((step, micro * parts + part) for step in steps for micro in range(accumulate))
+    wanted = ((step, micro * parts + part) for step in steps for micro in range(accumulate))
     size = order.batch_size // (parts * accumulate)
 
     def read_place(step: int, place: int) -> B:
         batch = read(step, order.step(step)[place * size : (place + 1) * size])
-        return batch.pinned() if device.type == "cuda" else batch
+        return batch.pinned() if device.type == "cuda" and not held else batch
 
-    yield from read_ahead(read_place, wanted, READ_THREADS.get(device.type, 1))
+    if held:
+        yield from (read_place(*item) for item in wanted)
+    else:
+        yield from read_ahead(read_place, wanted, READ_THREADS.get(device.type, 1))
 
 
-def read_ahead(read: Callable[[int, int], B], wanted: deque[tuple[int, int]], threads: int) -> Iterator[B]:
+def read_ahead(read: Callable[[int, int], B], wanted: Iterator[tuple[int, int]], threads: int) -> Iterator[B]:
     """`read(*item)` of each item, in order, `threads` at work ahead of the one that is taken."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="clips")
     coming: deque[Future[B]] = deque()
     try:
-        while wanted or coming:
-            while wanted and len(coming) < threads * READ_AHEAD:
-                coming.append(pool.submit(read, *wanted.popleft()))
-            yield coming.popleft().result()
+        coming.extend(pool.submit(read, *item) for item in islice(wanted, threads * READ_AHEAD))
+        while coming:
+            batch = coming.popleft().result()
+            coming.extend(pool.submit(read, *item) for item in islice(wanted, 1))
+            yield batch
     finally:
         for future in coming:
             future.cancel()

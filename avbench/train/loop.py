@@ -1,7 +1,8 @@
 """`train`: a recipe's stages one after the other, resumable at any moment, as one straight line."""
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from accelerate import Accelerator
 
 from avbench.errors import AvbenchError, UsageError
 from avbench.train import checkpoint, recipes
+from avbench.train.budget import Budget, Clock
 from avbench.train.checkpoint import Identity, Position, Saved
 from avbench.train.config import TrainConfig
 from avbench.train.data import Share
@@ -46,12 +48,17 @@ def train(
     clips: int | None = None,
     seed: int | None = None,
     init: Path | None = None,
+    budget: Budget | None = None,
+    on_device: bool = False,
+    watch: "Watch | None" = None,
 ) -> TrainResult:
     """Train from nothing, or go on where `out` was left; `out` then holds a checkpoint, for `--checkpoint`.
 
     max_minutes: pause after so many minutes of this call (schedules are in clips, so a pause changes nothing). stage: pause after
     it. limit: the first so many clips of the split. clips: see so many in all, instead of the recipe's number (`recipes.shortened`).
     init: a folder that a training exported; a new run begins with its weights, and with fresh optimisers at the schedule's beginning.
+    budget: train for so many seconds instead of so many clips. on_device: hold all clips in the device's memory. watch: is told of
+    evaluations and exports.
     Under torchrun every process takes its share of each batch.
     Raises UsageError for an unknown recipe, stage, split or device, AvbenchError where `out` holds another run or `init` another model.
     """
@@ -59,24 +66,50 @@ def train(
     config = recipes.config(recipe) if seed is None else replace(recipes.config(recipe), seed=seed)
     config = config if clips is None else recipes.shortened(config, clips)
     _check_stage(config, stage)
+    if budget is not None and (Path(out) / checkpoint.STATE).exists():
+        raise UsageError(f"{out} holds a run in clips; one of so many seconds cannot go on with it: give another --out, and --init {out}")
     accelerator = _accelerator(device)
     _check_batch(config, accelerator)
+    if budget is not None and accelerator.num_processes > 1:
+        raise UsageError("a run of so many seconds is one process's: the clocks of several would disagree about the learning rate")
     trainee = config.trainee()
     with accelerator.main_process_first():
         data: Data = trainee.load_data(split, limit)
-    run = _Run(trainee, data, Path(out), accelerator, begin, init)
+    if on_device:
+        data.hold_on(accelerator.device)
+    run = _Run(trainee, data, Path(out), accelerator, begin, init, budget, watch)
     try:
         return run.go(None if max_minutes is None else begin + 60 * max_minutes, stage)
     finally:
         run.close()
 
 
+class Watch:
+    """Is told of a run's progress. Raising stops the run; what it exported stands."""
+
+    def evaluated(self, stage: str, values: dict[str, float]) -> None:
+        """Held-out numbers of the moving average."""
+
+    def exported(self, out: Path) -> None:
+        """`out` holds a checkpoint."""
+
+
 class _Run:
     """A call of `train`: what lasts over its stages."""
 
     def __init__(
-        self, trainee: Trainee[Any, Any], data: Data, out: Path, accelerator: Accelerator, begin: float, init: Path | None
+        self,
+        trainee: Trainee[Any, Any],
+        data: Data,
+        out: Path,
+        accelerator: Accelerator,
+        begin: float,
+        init: Path | None,
+        budget: Budget | None,
+        watch: Watch | None,
     ) -> None:
+        self.budget, self.watch = budget, watch or Watch()
+        self.clock: Clock | None = None  # starts with the first step
         self.trainee, self.data, self.out, self.accelerator = trainee, data, out, accelerator
         self.config: TrainConfig = trainee.config
         self.device = accelerator.device
@@ -91,6 +124,7 @@ class _Run:
         self.position = self.saved.position if self.saved else Position()
         self.minutes_before = self.position.minutes
         self.begin = begin
+        self.steps_before = sum(stage.clips for stage in self.config.stages[: self.position.stage]) // self.config.batch_size
         self.models = trainee.build_models()
         self.init = _init(self.saved, init, out)
         if self.saved is None and init is not None:
@@ -108,15 +142,12 @@ class _Run:
         """All stages that are left, or as far as the deadline or the stage `until` allow."""
         names = [stage.name for stage in self.config.stages]
         end = len(names) if until is None else names.index(until) + 1
-        while self.position.stage < end:
-            run = StageRun(self.trainee, self.position.stage, self.models, self.accelerator)
-            if self.saved is not None:
-                run.load_state(self.saved.state)
-                self.saved = None
-            self._train_stage(run, deadline)
-            if self.position.step < run.steps:
-                break
-            self._finish_stage(run)
+        run = StageRun(self.trainee, self.position.stage, self.models, self.accelerator) if self.position.stage < end else None
+        if run is not None and self.saved is not None:
+            run.load_state(self.saved.state)
+        self.saved = None
+        while run is not None and self.position.stage < end and self._train_stage(run, deadline):
+            run = self._finish_stage(run)
         stage = names[min(self.position.stage, len(names) - 1)]
         return TrainResult(
             out=self.out,
@@ -132,24 +163,35 @@ class _Run:
         if self.log is not None:
             self.log.close()
 
-    def _train_stage(self, run: StageRun, deadline: float | None) -> None:
-        """Steps until the stage or the time is over; looked at every `log_steps` steps, where the device is waited for anyway."""
-        first, offset = self.position.step, self._global_step() - self.position.step
-        batches = _Waiting(self._batches(run, range(offset + first, offset + run.steps)))
+    def _train_stage(self, run: StageRun, deadline: float | None) -> bool:
+        """Steps until the stage is over (then True) or the deadline is reached.
+
+        That one is looked at every `log_steps` steps, where the device is waited for anyway.
+        """
+        first = self.position.step
+        over = self.budget is None and first == run.steps
+        steps = range(first, run.steps) if self.budget is None else itertools.count(first)
+        batches = _Waiting(self._batches(run, (self.steps_before + step for step in steps)))
         speed = self.trainee.flops_per_clip(run.index) / self.peak
         if self._global_step() == 0:
             self._report(run, first)
+        if self.budget is not None:
+            self.clock = self.clock or Clock(self.budget.seconds, self._shares(self.budget))
+            self.clock.begin_stage(run.index)
         mark = time.monotonic()
         try:
-            for step in range(first, run.steps):
-                run.step(batches, step, self._clips_seen())
+            for step in range(first, run.steps) if self.budget is None else itertools.count(first):
+                run.step(batches, step, self._clips_seen(), self.clock)
                 self.position = replace(self.position, step=step + 1)
-                if (step + 1) % self.config.log_steps and step + 1 < run.steps:
+                over = step + 1 == run.steps if self.clock is None else self.clock.stage == 1
+                if (step + 1) % self.config.log_steps and not over:
                     continue
                 losses, now = run.take_sums(), time.monotonic()
                 clips_per_s = self._steps_since_mark(step + 1, first) * self.config.batch_size / (now - mark)
                 utilisation = clips_per_s * speed / self.accelerator.num_processes
                 self._log_step(run, losses, clips_per_s, utilisation, batches.take() / (now - mark))
+                if over:
+                    break
                 self._checkpoint_if_due(run, now)
                 if self._agree(deadline is not None and now >= deadline):
                     break
@@ -158,6 +200,11 @@ class _Run:
             batches.close()
         self._report(run, self.position.step)
         self._save(run)
+        return over
+
+    def _shares(self, budget: Budget) -> tuple[float, ...]:
+        stages = enumerate(self.config.stages)
+        return budget.shares or tuple(stage.clips * self.trainee.flops_per_clip(index) for index, stage in stages)
 
     def _steps_since_mark(self, step: int, first: int) -> int:
         since = (step - 1) // self.config.log_steps * self.config.log_steps
@@ -169,20 +216,20 @@ class _Run:
         if self._agree(now >= self.next_save):
             self._save(run)
 
-    def _finish_stage(self, run: StageRun) -> None:
-        """The next stage begins: from the moving average, with fresh optimisers."""
+    def _finish_stage(self, run: StageRun) -> StageRun | None:
+        """The next stage begins: from the moving average, with fresh optimisers. None after the last."""
         run.finish()
-        if self.position.stage + 1 < len(self.config.stages):
-            self.position = replace(self.position, stage=self.position.stage + 1, step=0)
-            self.accelerator.wait_for_everyone()
-            self.trainee.begin_stage(self.models, self.position.stage)
-            fresh = StageRun(self.trainee, self.position.stage, self.models, self.accelerator, inherited=run)
-            self._save(fresh)
-            self.saved = checkpoint.load(self.out, self.identity)
-        else:
-            self.position = replace(self.position, stage=self.position.stage + 1)
+        self.steps_before += self.position.step
+        self.position = replace(self.position, stage=self.position.stage + 1, step=0)
+        if self.position.stage == len(self.config.stages):
+            return None
+        self.accelerator.wait_for_everyone()
+        self.trainee.begin_stage(self.models, self.position.stage)
+        fresh = StageRun(self.trainee, self.position.stage, self.models, self.accelerator, inherited=run)
+        self._save(fresh)
+        return fresh
 
-    def _batches(self, run: StageRun, steps: range) -> Iterator[Batch]:
+    def _batches(self, run: StageRun, steps: Iterable[int]) -> Iterator[Batch]:
         parts, part = self.accelerator.num_processes, self.accelerator.process_index
         share = Share(part=part, parts=parts, accumulate=self.config.accumulate)
         return self.data.batches(run.index, steps, share, self.device)
@@ -203,6 +250,7 @@ class _Run:
             with torch.no_grad():
                 found = self.trainee.evaluate(run.average.models, self.data, self.device)
             self.last = found.values
+            self.watch.evaluated(run.stage.name, found.values)
             self.log.write("eval", self._place(run) | {"held_out": found.values})
             if found.picture is not None:
                 write_picture(self.out / "pictures" / f"{self._global_step():08d}.png", found.picture)
@@ -213,10 +261,14 @@ class _Run:
         minutes = self.minutes_before + (time.monotonic() - self.begin) / 60
         self.position = replace(self.position, minutes=minutes)
         if self.accelerator.is_main_process:
-            checkpoint.save(self.out, self.identity, self.position, run.state(), self.init)
+            if self.budget is None:
+                checkpoint.save(self.out, self.identity, self.position, run.state(), self.init)
             progress = {"stage": run.stage.name, "clips_seen": self._clips_seen(), "minutes": round(minutes, 1), "held_out": self.last}
             facts = provenance(self.config, self.data.origin, self.device, progress, self.init)
+            if self.budget is not None:
+                facts["seconds"] = self.budget.seconds
             self.trainee.export(self.out, run.average.models, facts)
+            self.watch.exported(self.out)
         self.accelerator.wait_for_everyone()
         self.next_save = time.monotonic() + 60 * self.config.save_minutes
 
@@ -224,8 +276,7 @@ class _Run:
         return {"step": self._global_step(), "stage": run.stage.name, "clips_seen": self._clips_seen()}
 
     def _global_step(self) -> int:
-        before = sum(stage.clips for stage in self.config.stages[: self.position.stage]) // self.config.batch_size
-        return before + (self.position.step if self.position.stage < len(self.config.stages) else 0)
+        return self.steps_before + self.position.step
 
     def _clips_seen(self) -> int:
         return self._global_step() * self.config.batch_size

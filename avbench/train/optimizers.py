@@ -43,7 +43,7 @@ def discriminator_adamw(parameters: list[nn.Parameter], config: OptimConfig) -> 
     return AdamW(parameters, lr=config.discriminator, betas=DISCRIMINATOR_BETAS, weight_decay=0.0, fused=True)
 
 
-def rate(clips_seen: int, clips: int, config: OptimConfig) -> float:
+def rate(clips_seen: float, clips: int, config: OptimConfig) -> float:
     """Share of the peak rate after `clips_seen` of a stage's `clips`: linear warm-up, then half a cosine down to `final`."""
     warm = min(config.warmup_clips, clips // 10)
     if clips_seen < warm:

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from avbench.train.budget import Clock
 from avbench.train.optimizers import discriminator_adamw, rate, remember_peaks, set_rate
 from avbench.train.trainee import Batch, Losses, Objective, Trainee
 
@@ -71,16 +72,18 @@ class StageRun:
         """Optimiser steps of the whole stage."""
         return self.stage.clips // self.config.batch_size
 
-    def step(self, batches: Iterator[Batch], step: int, clips_before: int) -> None:
+    def step(self, batches: Iterator[Batch], step: int, clips_before: int, clock: Clock | None = None) -> None:
         """Optimiser step number `step` of the stage; `clips_before`: clips seen in the run so far. Nothing here waits for the device.
 
-        All chance in it follows from (seed, clips_before, process), so there is no generator state to save.
+        clock: of a run that lasts so many seconds; otherwise the clips say how far it is. All chance in it follows from
+        (seed, clips_before, process), so there is no generator state to save.
         """
         torch.manual_seed(_mix(self.config.seed, clips_before, self.accelerator.process_index))
-        self.share = rate(step * self.config.batch_size, self.stage.clips, self.stage.optim)
+        seen = step * self.config.batch_size if clock is None else clock.stage * self.stage.clips
+        self.share = rate(seen, self.stage.clips, self.stage.optim)
         set_rate(self._all_optimizers(), self.share)
         self.wrapped.train()
-        progress = clips_before / self.config.clips
+        progress = clips_before / self.config.clips if clock is None else clock.run
         for micro in range(self.config.accumulate):
             last = micro == self.config.accumulate - 1
             batch = next(batches).to(self.accelerator.device)

@@ -19,7 +19,7 @@ waits for the device.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -61,8 +61,12 @@ class Data(Protocol):
 
     origin: Origin
 
-    def batches(self, stage: int, steps: range, share: Share, device: torch.device) -> Iterator[Batch]:
-        """`share.accumulate` batches for each of the run's optimiser steps `steps` (counted over all stages)."""
+    def batches(self, stage: int, steps: Iterable[int], share: Share, device: torch.device) -> Iterator[Batch]:
+        """`share.accumulate` batches for each of the run's optimiser steps `steps` (counted over all stages, without end perhaps)."""
+        ...
+
+    def hold_on(self, device: torch.device) -> None:
+        """All examples of training in the device's memory, from where `batches` takes them. Called once, if at all."""
         ...
 
 

@@ -238,3 +238,18 @@ def test_the_rate_warms_up_then_falls_to_its_floor() -> None:
     assert rate(100, 1000, optim) == pytest.approx(1.0)
     assert rate(550, 1000, optim) == pytest.approx(0.55)
     assert rate(1000, 1000, optim) == pytest.approx(0.1)
+
+
+def test_stage_audios_prior_is_told_the_frozen_video_codes_whether_they_were_made_before_or_not(batch: TrainBatch) -> None:
+    found = []
+    for before in (False, True):
+        models = build_models(config(AUDIO))
+        codes = models["joint"].tokenize("video", stream_inputs(batch)["video"]) if before else None
+        told = replace(batch, video=None, video_codes=codes) if before else batch
+        found.append(run_steps(StageRun(config(AUDIO).trainee(), 0, models, Accelerator(cpu=True)), told, 3))
+    assert found[0] == found[1]
+    models = build_models(config(AUDIO))
+    other = replace(batch, video=255 - batch.video)  # type: ignore[operator]
+    heard = run_steps(StageRun(config(AUDIO).trainee(), 0, models, Accelerator(cpu=True)), other, 3)
+    assert heard[0]["audio/l1"] == found[0][0]["audio/l1"]
+    assert heard[0]["prior"] != found[0][0]["prior"]

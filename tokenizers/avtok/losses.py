@@ -16,6 +16,7 @@ from avbench.tokenizers.avtok.discriminator import LECAM_WEIGHT, Discriminator, 
 from avbench.tokenizers.avtok.model import AVTokModel, Reconstruction
 from avbench.tokenizers.avtok.prior import Prior
 from avbench.tokenizers.avtok.projector import Projector, alignment_loss
+from avbench.tokenizers.avtok.quantizer import Quantized
 
 MSE_FLOOR = 1e-5  # log(MSE) of a nearly perfect clip must not drown the others: 50 dB
 Perceptual = Callable[[Tensor, Tensor], Tensor]  # frames (F, 3, H, W) in [0, 1], reference and recon -> (F,) or (F, 1, 1, 1)
@@ -88,8 +89,12 @@ class AVTokLosses(nn.Module):
         *,
         progress: float = 0.0,
         teacher: dict[str, Tensor] | None = None,
+        context: Quantized | None = None,
     ) -> Losses:
-        """inputs: stream -> (B, T, C, H, W) in [0, 1] or uint8. progress: share of all steps done. teacher: stream -> (B, patches, F)."""
+        """inputs: stream -> (B, T, C, H, W) in [0, 1] or uint8. progress: share of all steps done. teacher: stream -> (B, patches, F).
+
+        context: frozen video codes that the prior is told where video does not pass.
+        """
         passes = {name: model(name, x) for name, x in inputs.items()}
         total, terms = torch.zeros((), device=next(iter(inputs.values())).device), {}
         for name, result in passes.items():
@@ -98,7 +103,8 @@ class AVTokLosses(nn.Module):
                 terms[f"{name}/{term}"] = value.detach()
                 total = total + weights.overall * getattr(weights, term) * value
         if self.prior is not None:
-            prior = self.prior({name: p.quantized for name, p in passes.items()}, model.bottleneck.quantizer.entries(), progress)
+            quantized = {name: p.quantized for name, p in passes.items()}
+            prior = self.prior(quantized, model.bottleneck.quantizer.entries(), progress, context)
             terms["prior"] = prior.detach()
             total = total + self.weights.prior * prior
         return Losses(total=total, terms=terms, recons={name: p.recon.detach() for name, p in passes.items()})

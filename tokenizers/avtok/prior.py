@@ -56,25 +56,30 @@ class Prior(nn.Module):
         if self.log_scale is not None:
             self.log_scale.copy_(-book_VC.square().sum(-1).mean().clamp_min(1e-6).log())
 
-    def forward(self, streams: dict[str, Quantized], book_VC: Tensor, progress: float) -> Tensor:
-        """Mean cross-entropy (nats a token) of both rounds. progress in [0, 1]: share of all steps done, for scheduled sampling."""
-        names = [name for name in self.lengths if name in streams]
-        latents = torch.cat([streams[name].latents for name in names], dim=1)
-        codes = torch.cat([streams[name].codes for name in names], dim=1)
+    def forward(self, streams: dict[str, Quantized], book_VC: Tensor, progress: float, video: Quantized | None = None) -> Tensor:
+        """Mean cross-entropy (nats a token) of both rounds. progress in [0, 1]: share of all steps done, for scheduled sampling.
+
+        video: frozen tokens of a video that is not among the streams; read, and neither scored nor replaced by samples.
+        """
+        told = {} if video is None else {"video": video}
+        names = [name for name in self.lengths if name in told | streams]
+        latents = torch.cat([(told | streams)[name].latents for name in names], dim=1)
+        codes = torch.cat([(told | streams)[name].codes for name in names], dim=1)
         positions = self._positions(names)
         book = book_VC.detach()
-        first = self.logits(latents, positions, book)
-        second = self.logits(self._mixed(latents, first, book, progress), positions, book)
-        targets = codes[:, 1:].flatten()
+        begin = 1 if video is None else video.codes.shape[1]  # the first code that is scored
+        first = self.logits(latents, positions, book, begin - 1)
+        second = self.logits(self._mixed(latents, first, book, progress), positions, book, begin - 1)
+        targets = codes[:, begin:].flatten()
         losses = [F.cross_entropy(logits[:, :-1].flatten(0, 1), targets) for logits in (first, second)]
         return 0.5 * (losses[0] + losses[1])
 
-    def logits(self, latents_BLC: Tensor, positions_LD: Tensor, book_VC: Tensor) -> Tensor:
-        """(B, L, V) float32: position i scores code i + 1."""
+    def logits(self, latents_BLC: Tensor, positions_LD: Tensor, book_VC: Tensor, begin: int = 0) -> Tensor:
+        """(B, L - begin, V) float32: position i scores code i + 1, from position `begin` on."""
         x = self.dropout(self.input(latents_BLC.to(self.compute_dtype)) + positions_LD.to(self.compute_dtype))
         for block in self.blocks:
             x = block(x)
-        out = self.head(self.norm(x)).float()
+        out = self.head(self.norm(x[:, begin:])).float()
         out = F.normalize(out, dim=-1) if self.unit_sphere else out
         scores = similarity(out.flatten(0, 1), book_VC).view(*out.shape[:2], -1)
         return scores if self.log_scale is None else scores * self.log_scale.exp()
@@ -89,9 +94,11 @@ class Prior(nn.Module):
         return draws.view(logits_BLV.shape[0], -1)
 
     def _mixed(self, latents_BLC: Tensor, logits_BLV: Tensor, book_VC: Tensor, progress: float) -> Tensor:
-        own = torch.cat([latents_BLC[:, :1].detach(), F.embedding(self._sampled(logits_BLV), book_VC)], dim=1)
+        samples = F.embedding(self._sampled(logits_BLV), book_VC)
+        given = latents_BLC.shape[1] - samples.shape[1]  # the first, or what is told
+        own = torch.cat([latents_BLC[:, :given].detach(), samples], dim=1)
         replace = torch.rand(latents_BLC.shape[:2], device=latents_BLC.device) < self.mix_share(progress)
-        replace[:, 0] = False
+        replace[:, :given] = False
         return torch.where(replace[..., None], own, latents_BLC)
 
     def _positions(self, names: Sequence[str]) -> Tensor:

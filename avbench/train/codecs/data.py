@@ -1,6 +1,6 @@
 """Crops of waveforms: codecs are trained on a second or so of each clip, and tested on whole clips. B clips, N samples."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from avbench.errors import AvbenchError
 from avbench.train.clips import Clips
 from avbench.train.codecs.config import CodecTraining
 from avbench.train.data import INT16_SCALE, Order, Share, micro_batches
+from avbench.train.held import HeldSound
 from avbench.train.trainee import Origin
 
 
@@ -49,22 +50,28 @@ class CodecData:
         self.train, self.held_out, self.config = train, held_out, config
         self.origin = Origin.of(train)
         self.order = Order(num_clips=len(train.indices), batch_size=config.batch_size, seed=config.seed)
+        self.held: HeldSound | None = None
 
-    def batches(self, stage: int, steps: range, share: Share, device: torch.device) -> Iterator[Waveforms]:
+    def batches(self, stage: int, steps: Iterable[int], share: Share, device: torch.device) -> Iterator[Waveforms]:
         """See `trainee.Data`."""
-        return micro_batches(self._read, self.order, steps, share, device)
+        return micro_batches(self._read, self.order, steps, share, device, held=self.held is not None)
+
+    def hold_on(self, device: torch.device) -> None:
+        """See `trainee.Data`."""
+        self.held = HeldSound(self.train, device)
 
     def first(self, count: int) -> Tensor:
         """(count, N): crops of so many clips, as the seed picks them."""
         order = Order(num_clips=self.order.num_clips, batch_size=count, seed=self.config.seed)
-        return self._read(0, order.step(0)).audio
+        return self._read(0, order.step(0)).audio.cpu()
 
     def _read(self, step: int, clips: list[int]) -> Waveforms:
-        crops = [self._crop(step, clip) for clip in clips]
+        first, length = [self._first(step, clip) for clip in clips], self.config.crop_samples
+        if self.held is not None:
+            return Waveforms(samples=self.held.crops(clips, first, length), step=step)
+        crops = [self.train.reader.samples(clip)[begin : begin + length] for clip, begin in zip(clips, first, strict=True)]
         return Waveforms(samples=torch.from_numpy(np.stack(crops)), step=step)
 
-    def _crop(self, step: int, clip: int) -> np.ndarray:
-        samples = self.train.reader.samples(clip)
-        places = len(samples) - self.config.crop_samples + 1
-        first = int(np.random.Generator(np.random.PCG64([self.config.seed, step, clip])).integers(places))
-        return samples[first : first + self.config.crop_samples]
+    def _first(self, step: int, clip: int) -> int:
+        places = self.train.split.protocol.num_samples - self.config.crop_samples + 1
+        return int(np.random.Generator(np.random.PCG64([self.config.seed, step, clip])).integers(places))

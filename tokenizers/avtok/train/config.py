@@ -33,6 +33,11 @@ class AVTokStage(StageConfig):
     perceptual_frames: int = 128  # LPIPS sees so many frames of a batch, drawn anew each step
     optim: AVTokOptim = field(default_factory=AVTokOptim)
 
+    @property
+    def hears_video(self) -> bool:
+        """Whether the prior is told the frozen video codes, though no video passes: else it would never see both streams at once."""
+        return self.trains == "audio" and bool(self.loss.prior)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AVTokTraining(TrainConfig):

@@ -13,6 +13,7 @@ from avbench.tokenizers.avtok.losses import AVTokLosses, LossWeights, Perceptual
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.parts import Stage, part_of, trainable_in
 from avbench.tokenizers.avtok.prior import Prior
+from avbench.tokenizers.avtok.quantizer import Quantized
 from avbench.tokenizers.avtok.teacher import Teacher
 from avbench.tokenizers.avtok.train.branches import belongs
 from avbench.tokenizers.avtok.train.config import AVTokStage
@@ -30,7 +31,7 @@ class AVTokObjective(Objective[TrainBatch]):
         self, models: dict[str, AVTokModel], branches: dict[str, tuple[StreamName, ...]], stage: AVTokStage, frozen: "Frozen"
     ) -> None:
         super().__init__()
-        self.stage = stage
+        self.stage, self.heard = stage, branches
         self.branches = {name: tuple(s for s in streams if s in stage.streams) for name, streams in branches.items()}
         self.branches = {name: streams for name, streams in self.branches.items() if streams}
         self.models = nn.ModuleDict({name: models[name] for name in self.branches})
@@ -62,7 +63,13 @@ class AVTokObjective(Objective[TrainBatch]):
         parts: dict[str, avtok_losses.Losses] = {}
         for name, streams in self.branches.items():
             mine: dict[str, Tensor] = {stream: inputs[stream] for stream in streams}
-            parts[name] = self.losses[name](self.models[name], mine, progress=progress, teacher=self._features(name, mine, waveforms))
+            parts[name] = self.losses[name](
+                self.models[name],
+                mine,
+                progress=progress,
+                teacher=self._features(name, mine, waveforms),
+                context=self._context(name, batch),
+            )
         recons = {key: value for part in parts.values() for key, value in part.recons.items()}
         if len(parts) == 1:
             (part,) = parts.values()
@@ -106,6 +113,19 @@ class AVTokObjective(Objective[TrainBatch]):
 
     def _losses(self) -> dict[str, AVTokLosses]:
         return cast("dict[str, AVTokLosses]", dict(self.losses.items()))
+
+    @torch.no_grad()
+    def _context(self, branch: str, batch: TrainBatch) -> Quantized | None:
+        """The clips' video, frozen, where the prior is told it; made here where it was not made before."""
+        model = cast(AVTokModel, self.models[branch])
+        if not self.stage.hears_video or "video" not in self.heard[branch]:
+            return None
+        codes = batch.video_codes
+        if codes is None:
+            assert batch.video is not None
+            codes = model.tokenize("video", batch.video).clone()  # out of inference mode
+        latents = model.bottleneck.quantizer.decode(codes)
+        return Quantized(latents=latents, codes=codes, loss=latents.new_zeros(()))
 
     def _features(self, branch: str, inputs: dict[str, Tensor], waveforms: Tensor | None) -> dict[str, Tensor]:
         teacher, config = self.frozen[0].teacher, self.models[branch].config

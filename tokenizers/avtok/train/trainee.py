@@ -26,9 +26,12 @@ from avbench.train.trainee import HeldOut, Objective, Trainee
 class AVTokTrainee(Trainee[AVTokTraining, AVTokData]):
     """models: "joint", or "video" and "audio" of a dual run."""
 
+    data: AVTokData | None = None
+
     def load_data(self, split: str, limit: int | None) -> AVTokData:
         """Frames and mels of clips."""
-        return AVTokData(*load_clips(split, limit, self.config.eval_clips), self.config)
+        self.data = AVTokData(*load_clips(split, limit, self.config.eval_clips), self.config)
+        return self.data
 
     def build_models(self) -> dict[str, nn.Module]:
         """Random weights."""
@@ -49,6 +52,8 @@ class AVTokTrainee(Trainee[AVTokTraining, AVTokData]):
         """VFAL's freezes and losses of this stage."""
         settings = self.config.stages[stage]
         frozen = load_frozen(settings, self.config.model.teacher_dims, device)
+        if settings.hears_video and self.data is not None and "joint" in models:
+            self.data.encode_video(_typed(models)["joint"])
         objective = AVTokObjective(_typed(models), branches(self.config), settings, frozen)
         if device.type == "cuda":
             objective.compute_beside_in(getattr(torch, self.config.compute_dtype))
