@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from avbench.errors import AvbenchError, UsageError
+from avbench.nn import linear_vq
+from avbench.nn.patches import mel_to_patches, patches_to_mel, patches_to_video, video_to_patches
 from avbench.run import payload
 from avbench.tokenizer import TokenizerOptions
-from avbench.tokenizers import linear_vq
-from avbench.tokenizers.patches import mel_to_patches, patches_to_mel, patches_to_video, video_to_patches
 from avbench.tokenizers.pca_vq import PcaVq
 from avbench.tokenizers.pca_vq_state import PcaVqConfig, PcaVqState, fit, load, parse_config, save
 from avbench.types import ClipBatch, Tokens
