@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 STRAIGHT_LINE = ("types.py", "run/payload.py", "run/reconstruct.py", "run/measure.py", "stats/*.py", "data/*.py")  # every number passes through these
-FOLLOWED = ("avbench.tokenizers", "avbench.metrics", "avbench.generate", "avbench.train")  # whose imports are followed
+FOLLOWED = ("avbench.nn", "avbench.tokenizers", "avbench.metrics", "avbench.generate", "avbench.train")  # whose imports are followed
 
 
 def code_version(tokenizer: object, metrics: Iterable[object]) -> str:
