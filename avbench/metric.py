@@ -25,6 +25,7 @@ class MetricInfo:
     needs: frozenset[str]  # of {"video", "audio"}: what reference and reconstruction must have
     protocol: str  # backbone, weights' sha256, resize, padding, caps: everything that changes the number
     min_clips: int = 1  # fewer and the value is n/a
+    version: int = 1  # raise it when the rows or the value change though `protocol` says the same
 
 
 @dataclass(frozen=True, kw_only=True)

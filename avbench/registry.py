@@ -77,7 +77,7 @@ def load_tokenizer(name: str, *, checkpoint: Path | str | None = None, device: t
     checkpoint: a file or folder as published; for "A+B", one for each part, "PATH+PATH", where either may be left out ("+PATH").
     Raises UsageError for an unknown name, AvbenchError where its plugin or checkpoint cannot be loaded.
     """
-    if "+" in name and ".py:" not in name:
+    if _is_composite(name):
         return _composite(name, None if checkpoint is None else str(checkpoint), device, seed)
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and not path.exists():
@@ -90,6 +90,19 @@ def load_tokenizer(name: str, *, checkpoint: Path | str | None = None, device: t
         raise unknown_name("tokenizer", base, known)
     options = TokenizerOptions(variants=variants, checkpoint=path, device=torch.device(device), seed=seed)
     return _construct(f"{name} of distribution {known[base].distribution}", known[base].load(), options)
+
+
+def modules_behind(name: str) -> tuple[str, ...]:
+    """The modules that register the tokenizer called `name` (of "A+B": both), as far as they are imported."""
+    if ".py:" in name:
+        return (_module_name(Path(name.rpartition(":")[0])),)
+    known = plugins("tokenizer")
+    bases = [parse_variants(part)[0] for part in name.split("+")]
+    return tuple(known[base].entry_point.module for base in bases if base in known)
+
+
+def _is_composite(name: str) -> bool:
+    return "+" in name and ".py:" not in name
 
 
 def parse_variants(name: str) -> tuple[str, tuple[str, ...]]:
@@ -124,17 +137,22 @@ def _composite(name: str, checkpoint: str | None, device: torch.device | str, se
     names = name.split("+")
     if len(names) != 2:
         raise UsageError(f'"{name}" joins {len(names)} tokenizers; a composite is one video and one audio tokenizer, "A+B"')
-    paths = (None, None) if checkpoint is None else _split_checkpoint(name, checkpoint)
+    paths = (None, None) if checkpoint is None else checkpoint_paths(name, checkpoint)
     parts = [load_tokenizer(part, checkpoint=path, device=device, seed=seed) for part, path in zip(names, paths, strict=True)]
     return Composite(parts[0], parts[1])
 
 
-def _split_checkpoint(name: str, checkpoint: str) -> tuple[str | None, str | None]:
-    """ "PATH+PATH" -> both; a path may hold a "+" itself, so each is tried as the one between. Raises AvbenchError where none fits."""
+def checkpoint_paths(name: str, checkpoint: str) -> tuple[Path | None, ...]:
+    """The paths that --checkpoint names: one, or of "A+B" one for each part, None for a part without.
+
+    A path of "PATH+PATH" may hold a "+" itself, so each is tried as the one between. Raises AvbenchError where none fits.
+    """
+    if not _is_composite(name):
+        return (Path(checkpoint),)
     places = [place for place, letter in enumerate(checkpoint) if letter == "+"]
     for first, second in ((checkpoint[:place], checkpoint[place + 1 :]) for place in places):
         if all(not path or Path(path).exists() for path in (first, second)):
-            return first or None, second or None
+            return tuple(Path(path) if path else None for path in (first, second))
     raise AvbenchError(
         f"checkpoint {checkpoint}: {name} takes two that exist, PATH+PATH in the order of its parts (either may be left out)"
     )
@@ -174,8 +192,15 @@ def _class_from_file(name: str) -> Callable[..., Any]:
     return getattr(module, attribute)  # type: ignore[no-any-return]
 
 
+def _module_name(path: Path) -> str:
+    return f"avbench_plugin_{path.stem}"
+
+
 def _import_file(path: Path) -> ModuleType:
-    name = f"avbench_plugin_{path.stem}"
+    """As Python runs a script: what lies beside the file can be imported."""
+    name, folder = _module_name(path), str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

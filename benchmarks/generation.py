@@ -25,7 +25,7 @@ from schedules import difference
 from tabulate import tabulate
 
 from avbench.board.compare import compare
-from avbench.run.evaluate import load, run_id
+from avbench.run.evaluate import load
 from avbench.types import RunSpec, Task
 
 SPLIT, CLIPS, TRAINED_ON = "arcade-test", 202, 2_020
@@ -134,7 +134,7 @@ def generator_folder(speaker: Speaker, recipe: str, clips: int) -> Path:
 
 def control(name: str, task: Task) -> Path:
     """The finished run of real clips: the kept one, where it was made by the same code of the same clips."""
-    kept = REFERENCE / run_id(load(RunSpec(tokenizer=name, split=SPLIT, task=task, limit=CLIPS)))
+    kept = REFERENCE / load(RunSpec(tokenizer=name, split=SPLIT, task=task, limit=CLIPS)).run_id
     return kept if (kept / "result.json").exists() else evaluate(Speaker(name=name, tokenizer=name), None, task)
 
 

@@ -82,6 +82,8 @@ def run(metrics: str, fresh: bool, save_samples: int, runs_dir: Path, **options:
     done = evaluate(spec, runs_dir=runs_dir, fresh=fresh, save_samples=save_samples)
     if not done.is_main:
         return
+    if done.reused:
+        click.echo(f"finished {done.result['finished'][:16].replace('T', ' ')} UTC, reused; --fresh recomputes", err=True)
     row = build_all(Results(results=(read_result(done.folder),)), reported=False)
     brief = tuple(replace(group, legend=()) for group in row.groups)  # each metric's protocol: avbench table
     click.echo(render(replace(row, groups=brief), _terminal()))

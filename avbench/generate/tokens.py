@@ -1,7 +1,7 @@
 """The tokens of a split, encoded once for each tokenizer revision and kept in the cache.
 
 A folder of parts, each the tokens of PART clips in a safetensors file that appears whole (rename): a kill costs one part, the next call
-goes on. The folder's name follows from the split's checksum, the tokenizer's revision and the code that encodes.
+goes on. The folder's name follows from the split's checksum, the tokenizer's revision and a plugin's code.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
 from avbench.generate.space import JOINT, MODALITIES, TokenSpace, space_from_dict, token_space
 from avbench.paths import cache_root
-from avbench.run.code_version import code_version
+from avbench.run.identity import code_of
 from avbench.run.samples import slug
 from avbench.run.store import replacing
 from avbench.tokenizer import Tokenizer
@@ -106,7 +106,7 @@ class _Part:
 
 def _name(tokenizer: Tokenizer, split: Split) -> str:
     info = tokenizer.info
-    facts = [FORMAT, split.checksum, info.name, info.revision, code_version(tokenizer, [])]
+    facts = [FORMAT, split.checksum, info.name, info.revision, code_of([type(tokenizer).__module__])]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     return f"{slug(info.name)}_{slug(split.name)}_{digest}"
 

@@ -116,7 +116,7 @@ def _generation(run: RunResult, spec: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def _sections(content: Mapping[str, Any]) -> Iterator[Section]:
-    code = {key: content[key] for key in ("code_version", "git_commit", "processes", "finished") if key in content}
+    code = {key: content[key] for key in ("git_commit", "processes", "finished") if key in content}
     yield Section(title="Code", facts=tuple(_pairs(code)))
     for key, title in SECTIONS.items():
         facts = tuple(_pairs(_mapping(content.get(key))))

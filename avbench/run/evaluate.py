@@ -1,6 +1,5 @@
 """One evaluation as a straight line: `evaluate(spec)` reads clips, reconstructs them, measures them and saves the result."""
 
-import hashlib
 import json
 import sys
 import time
@@ -21,11 +20,10 @@ from avbench.generate.interface import ClipGenerator
 from avbench.generate.tasks import TARGETS
 from avbench.metric import Metric, MetricOptions, MetricUnavailable
 from avbench.paths import cache_root
-from avbench.run import manifest, summary
-from avbench.run.code_version import code_version
+from avbench.run import identity, manifest, summary
 from avbench.run.measure import measure_batch
 from avbench.run.reconstruct import Reconstruction
-from avbench.run.samples import has_sample, slug, write_sample
+from avbench.run.samples import has_sample, write_sample
 from avbench.run.store import RunStore
 from avbench.tokenizer import Tokenizer
 from avbench.types import RunSpec, Task
@@ -38,6 +36,7 @@ class Run:
     folder: Path
     result: dict[str, Any]
     is_main: bool = True  # False in the processes that only help (torchrun)
+    reused: bool = False  # everything that was asked for was there already
 
     @property
     def num_failed(self) -> int:
@@ -47,7 +46,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Everything a run needs, loaded. `unavailable`: metric name -> why it is n/a."""
+    """Everything a run needs, loaded. `unavailable`: metric name -> why it is n/a. `facts`: what its id is made of."""
 
     spec: RunSpec
     device: torch.device
@@ -56,28 +55,44 @@ class Context:
     split: splits.Split
     metrics: dict[str, Metric]
     unavailable: dict[str, str]
+    facts: dict[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run's folder."""
+        return identity.run_id(self.facts)
+
+    @property
+    def metric_keys(self) -> dict[str, str]:
+        """Metric name -> what its rows must have been made by."""
+        return {name: identity.metric_key(metric) for name, metric in self.metrics.items()}
 
 
 def evaluate(spec: RunSpec, *, runs_dir: Path = Path("runs"), fresh: bool = False, save_samples: int = 0) -> Run:
     """Evaluate `spec`, resuming what `runs_dir` holds of it. Raises AvbenchError; a clip that fails is a row, not an error."""
     context = load(spec)
-    store = RunStore(runs_dir / run_id(context))
+    store = RunStore(runs_dir / context.run_id)
     _keep_generated(context, store)
     if not context.world.is_main:
         return _assist(context, store)
     with store.lock():
         if fresh:
             store.clear()
-        store.write_json("manifest.json", describe(context))
-        store.write_clips()
+        samples = _with_samples(context, store, save_samples)
+        earlier = store.read_result()
+        reused = earlier is not None and not _wanted(context, store, samples) and summary.holds(earlier, context)
+        if not reused:
+            store.write_json("manifest.json", describe(context))
+            store.write_clips()
         context.world.wait()
-        _measure(context, store, _with_samples(context, store, save_samples))
+        _measure(context, store, samples)
         context.world.wait()
-        store.write_clips()
-        result = summary.summarise(context, store)
-        store.write_json("result.json", result)
+        if earlier is None or not reused:
+            store.write_clips()
+            earlier = summary.summarise(context, store, earlier)
+            store.write_json("result.json", earlier)
         context.world.wait()
-    return Run(folder=store.folder, result=result)
+    return Run(folder=store.folder, result=earlier, reused=reused)
 
 
 def _assist(context: Context, store: RunStore) -> Run:
@@ -103,11 +118,15 @@ def load(spec: RunSpec) -> Context:
     if isinstance(tokenizer, ClipGenerator):
         tokenizer.begin(split)
     metrics, unavailable = _load_metrics(spec, tokenizer, split, device)
+    spec = replace(spec, device=device.type)
+    facts = identity.facts_of(
+        spec, tokenizer.info, split, checkpoint=identity.content_of_checkpoint(spec),
+        plugin=identity.code_of_tokenizer(spec.tokenizer, tokenizer),
+    )  # fmt: skip
     if world.is_main:
         world.wait()
     return Context(
-        spec=replace(spec, device=device.type), device=device, world=world, tokenizer=tokenizer, split=split,
-        metrics=metrics, unavailable=unavailable,
+        spec=spec, device=device, world=world, tokenizer=tokenizer, split=split, metrics=metrics, unavailable=unavailable, facts=facts,
     )  # fmt: skip
 
 
@@ -170,22 +189,6 @@ def _check_needs(metric: Metric, task: Task, tokenizer: Tokenizer) -> None:
         raise MetricUnavailable(f"{says} {' and no '.join(sorted(missing))}")
 
 
-def run_id(context: Context) -> str:
-    """`<tokenizer>_[<task>_]<split>_<hash>`: the same inputs and code give the same folder, anything else another one."""
-    facts = {
-        "spec": asdict(context.spec),
-        "revision": context.tokenizer.info.revision,
-        "checksum": context.split.checksum,
-        "protocol": str(context.split.protocol),
-        "metrics": {name: metric.info.protocol for name, metric in context.metrics.items()},
-        "unavailable": sorted(context.unavailable),
-        "code": code_version(context.tokenizer, context.metrics.values()),
-    }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
-    task = "" if context.spec.task == "reconstruct" else f"{context.spec.task}_"
-    return f"{slug(context.tokenizer.info.name)}_{task}{slug(context.spec.split)}_{digest}"
-
-
 def describe(context: Context) -> dict[str, Any]:
     """manifest.json: what made the numbers."""
     info = context.tokenizer.info
@@ -195,7 +198,8 @@ def describe(context: Context) -> dict[str, Any]:
         "split": summary.split_facts(context.split),
         "metrics": {name: metric.info.protocol for name, metric in context.metrics.items()},
         "unavailable": context.unavailable,
-        "code_version": code_version(context.tokenizer, context.metrics.values()),
+        "metric_keys": context.metric_keys,
+        "identity": context.facts,
         "git_commit": manifest.git_commit(),
         "versions": manifest.versions(),
         "hardware": manifest.hardware(context.device),
@@ -211,23 +215,42 @@ def _with_samples(context: Context, store: RunStore, count: int) -> range:
     return range(min(count, len(context.split.clips)))
 
 
-def _measure(context: Context, store: RunStore, samples: range) -> None:
-    """Evaluate this process's batches that are not done yet; batches with wanted samples are passed through again."""
-    size = context.spec.batch_size
-    done = store.done()
-    count = -(-len(context.split.clips) // size)
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """What is left to do for a batch: metrics without rows, or nothing but its samples."""
+
+    metrics: frozenset[str]
+
+
+def _wanted(context: Context, store: RunStore, samples: range) -> dict[int, _Wanted]:
+    """Batches with clips that failed, with metrics that have no rows, or with samples that are not there."""
+    size, keys = context.spec.batch_size, context.metric_keys
+    left = {index: _Wanted(metrics=frozenset(keys)) for index in range(-(-len(context.split.clips) // size))}
+    for part in store.load():
+        if not part.failed:
+            left[part.index] = _Wanted(metrics=frozenset(name for name, key in keys.items() if part.measured.get(name) != key))
     shown = {clip // size for clip in samples if not has_sample(store.folder / "samples", context.split.clips[clip].id)}
-    wanted = [k for k in context.world.mine(range(count)) if k not in done or k in shown]
-    wanted = sorted({*wanted, *shown})  # the first process makes the samples of everybody's batches
+    return {index: wanted for index, wanted in left.items() if wanted.metrics or index in shown}
+
+
+def _measure(context: Context, store: RunStore, samples: range) -> None:
+    """This process's share of what is left to do."""
+    size = context.spec.batch_size
+    left = _wanted(context, store, samples)
+    mine = context.world.mine(left)
+    # The first process makes the samples of everybody's batches.
+    mine = sorted({*mine, *(index for index in left if context.world.is_main and index * size < len(samples))})
     ids = {context.split.clips[clip].id for clip in samples}
-    for batch, waited in _tracked(context, wanted):
+    keys = context.metric_keys
+    for batch, waited in _tracked(context, mine):
         clips = context.split.clips[batch.index * size : (batch.index + 1) * size]
+        metrics = {name: metric for name, metric in context.metrics.items() if name in left[batch.index].metrics}
         result, reconstructions = measure_batch(
-            context.tokenizer, context.metrics, batch, [clip.id for clip in clips], context.device, context.spec.seed
+            context.tokenizer, metrics, batch, [clip.id for clip in clips], context.device, context.spec.seed
         )
-        if batch.index not in done:
+        if metrics:
             seconds = {**result.seconds, "read": waited, "total": result.seconds["total"] + waited}
-            store.save(replace(result, seconds=seconds))
+            store.save(replace(result, seconds=seconds, measured={name: keys[name] for name in metrics}))
         for done_clips in reconstructions:
             _save_samples(store, done_clips, ids, context.spec.task)
 

@@ -34,8 +34,9 @@ def sample_name(clip_id: str) -> str:
 
 
 def slug(name: str) -> str:
-    """`name` as part of a file name: no separators, no leading dot, at most 60 characters."""
-    return re.sub(r"[^A-Za-z0-9@+._-]+", "-", name)[-60:].strip("-.")
+    """`name` as part of a file name: no separators, no leading dot, at most 60 characters; of a longer one both ends and a hash."""
+    clean = re.sub(r"[^A-Za-z0-9@+._-]+", "-", name).strip("-.")
+    return clean if len(clean) <= 60 else f"{clean[:30]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}-{clean[-22:]}"
 
 
 def has_sample(samples: Path, clip_id: str) -> bool:

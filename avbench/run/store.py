@@ -16,8 +16,8 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,18 +40,40 @@ class ClipRow:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """Everything that is kept of one batch. features: metric name -> (number of ok clips, ...) float32, NaN rows where it failed."""
+    """Everything that is kept of one batch. features: metric name -> (number of ok clips, ...) float32, NaN rows where it failed.
+
+    measured: metric name -> the key (`identity.metric_key`) that its rows were made by.
+    """
 
     index: int
     rows: tuple[ClipRow, ...]
     features: dict[str, np.ndarray]
     seconds: dict[str, float]  # stage -> wall time: "read", "encode", "decode", "metric psnr", ...
     peak_memory_mb: float
+    measured: dict[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
         """True if a clip of it failed: such a batch is tried again on resume."""
         return any(row.status == "failed" for row in self.rows)
+
+    def with_earlier(self, earlier: "BatchResult | None") -> "BatchResult":
+        """Beside this, what `earlier` holds of other metrics; nothing, where another clip failed then."""
+        if earlier is None or [(row.id, row.status) for row in earlier.rows] != [(row.id, row.status) for row in self.rows]:
+            return self
+        pairs = list(zip(earlier.rows, self.rows, strict=True))
+        rows = tuple(
+            replace(new, metrics=_others(old.metrics, self.measured) | new.metrics, errors=_others(old.errors, self.measured) | new.errors)
+            for old, new in pairs
+        )
+        return replace(
+            self,
+            rows=rows,
+            features=_others(earlier.features, self.measured) | self.features,
+            seconds=earlier.seconds | {stage: value for stage, value in self.seconds.items() if stage.startswith("metric ")},
+            measured=earlier.measured | self.measured,
+            peak_memory_mb=max(earlier.peak_memory_mb, self.peak_memory_mb),
+        )
 
 
 class RunStore:
@@ -84,12 +106,9 @@ class RunStore:
         shutil.rmtree(self.folder / "samples", ignore_errors=True)
         self.parts.mkdir()
 
-    def done(self) -> set[int]:
-        """Numbers of the batches that are finished without a failed clip."""
-        return {part.index for part in self.load() if not part.failed}
-
     def save(self, batch: BatchResult) -> None:
-        """Keep a finished batch: its part file first, then its lines at the end of clips.jsonl."""
+        """Keep a finished batch, beside what is there of other metrics: its part file first, then its lines at the end of clips.jsonl."""
+        batch = batch.with_earlier(_read_part(self._part(batch.index)))
         header = json.dumps({key: value for key, value in asdict(batch).items() if key != "features"})
         with _disk_errors(self.folder), replacing(self._part(batch.index), "wb") as file:
             np.savez_compressed(file, header=np.frombuffer(header.encode(), np.uint8), **_prefixed(batch.features))
@@ -119,6 +138,14 @@ class RunStore:
         with _disk_errors(self.folder), replacing(self.folder / name, "w") as file:
             json.dump(content, file, indent=1, allow_nan=False)
             file.write("\n")
+
+    def read_result(self) -> dict[str, Any] | None:
+        """result.json, None where there is none that can be read."""
+        try:
+            content = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) and isinstance(content.get("values"), list) else None
 
     def _part(self, index: int) -> Path:
         return self.parts / f"{index:06d}.npz"
@@ -151,6 +178,11 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise AvbenchError(f"{folder} cannot be written ({error.strerror}); choose another folder with --runs-dir") from error
         raise
+
+
+def _others(kept: Mapping[str, Any], measured: Mapping[str, str]) -> dict[str, Any]:
+    """What is kept of metrics that are not among `measured`."""
+    return {name: value for name, value in kept.items() if name not in measured}
 
 
 def _prefixed(features: dict[str, np.ndarray]) -> dict[str, Any]:

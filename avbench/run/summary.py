@@ -11,6 +11,7 @@ import numpy as np
 from avbench import stats
 from avbench.data.splits import Split
 from avbench.metric import Metric
+from avbench.run.identity import metric_key
 from avbench.run.store import BatchResult, RunStore
 from avbench.types import MetricValue
 
@@ -18,19 +19,30 @@ if TYPE_CHECKING:
     from avbench.run.evaluate import Context
 
 
-def summarise(context: "Context", store: RunStore) -> dict[str, Any]:
-    """The content of result.json; leaves features.npz beside it."""
+def holds(result: dict[str, Any], context: "Context") -> bool:
+    """Whether a finished run's result names every metric of `context`. (That its rows are all there is for the caller to know.)"""
+    names = {value.get("name") for value in result["values"]}
+    return {*context.metrics, *context.unavailable} <= names
+
+
+def summarise(context: "Context", store: RunStore, earlier: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The content of result.json; leaves features.npz beside it.
+
+    earlier: the result before this call; its values of metrics that were not asked for now stay while all rows behind them do.
+    """
     parts = list(store.load())
     rows = [row for part in parts for row in part.rows]
     num_failed = sum(row.status == "failed" for row in rows)
     features: dict[str, np.ndarray] = {}
-    values = []
+    values: list[dict[str, Any]] = []
     for name, metric in context.metrics.items():
         data = _rows_of(name, parts)
-        values.append(_value(metric, data, parts, context.spec.seed))
+        values.append({**asdict(_value(metric, data, parts, context.spec.seed)), **_facts(metric)})
         if data.ndim > 1:
             features[name] = data
-    values += [MetricValue(name=name, value=None, reason=reason) for name, reason in context.unavailable.items()]
+    values += [asdict(MetricValue(name=name, value=None, reason=reason)) for name, reason in context.unavailable.items()]
+    stay = _staying(earlier, parts, known={value["name"] for value in values})
+    features |= {value["name"]: data for value in stay if (data := _rows_of(value["name"], parts)).ndim > 1}
     store.write_features(features)
     info = context.tokenizer.info
     return {
@@ -44,15 +56,26 @@ def summarise(context: "Context", store: RunStore) -> dict[str, Any]:
         "num_failed": num_failed,
         "failures": dict(Counter(row.reason for row in rows if row.status == "failed").most_common(10)),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "values": [{**asdict(value), **_direction(context.metrics.get(value.name))} for value in values],
+        "values": sorted([*values, *stay], key=lambda value: str(value["name"])) if stay else values,
         "cost": [asdict(value) for value in _cost(context, parts)],
         "seconds": _seconds(parts),
     }
 
 
-def _direction(metric: Metric | None) -> dict[str, Any]:
-    """Unit and direction, so that a table can rank a metric that it has never heard of."""
-    return {} if metric is None else {"unit": metric.info.unit, "higher_is_better": metric.info.higher_is_better}
+def _facts(metric: Metric) -> dict[str, Any]:
+    """Unit and direction, so that a table can rank a metric that it has never heard of, and the key that `_staying` looks at."""
+    info = metric.info
+    return {"unit": info.unit, "higher_is_better": info.higher_is_better, "version": info.version, "key": metric_key(metric)}
+
+
+def _staying(earlier: dict[str, Any] | None, parts: list[BatchResult], known: set[str]) -> list[dict[str, Any]]:
+    """Earlier values whose rows every part still holds, made by the same key, and earlier reasons why there is none."""
+    found = []
+    for value in earlier["values"] if earlier else ():
+        keys = {part.measured.get(value["name"]) for part in parts}
+        if value["name"] not in known and (keys == {value.get("key")} or (value["value"] is None and keys == {None})):
+            found.append(value)
+    return found
 
 
 def split_facts(split: Split) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def test_identity_is_perfect_and_every_file_is_there(avbench: Command, clip_fold
     assert {row["status"] for row in rows_of(folder)} == {"ok"}
     assert {row["label"] for row in rows_of(folder)} == {"circle", "square"}
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert {"spec", "versions", "git_commit", "hardware", "split", "metrics", "code_version"} <= set(manifest)
+    assert {"spec", "versions", "git_commit", "hardware", "split", "metrics", "metric_keys", "identity"} <= set(manifest)
 
 
 def test_a_video_only_tokenizer_has_na_with_a_reason_for_audio(avbench: Command, clip_folder: Path, tmp_path: Path) -> None:
