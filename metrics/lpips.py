@@ -15,6 +15,7 @@ from avbench import weights
 from avbench.metric import MetricInfo, MetricOptions, PerClipMetric
 from avbench.metrics.psnr import check_same_shape, clip_videos
 from avbench.types import ClipBatch, Tokens
+from avbench.weights import half
 
 Net = Literal["alex", "vgg"]
 TRUNKS = {"alex": ("alexnet", "AlexNet_0"), "vgg": ("vgg16", "VGG16_0")}
@@ -57,18 +58,31 @@ def load(net: Net, device: torch.device | str = "cpu", *, spatial: bool = False)
 
     Raises WeightsUnavailable where the trunk cannot be had.
     """
-    from lpips import LPIPS
-
     if net not in TRUNKS:
         raise ValueError(f'net "{net}" is not known; LPIPS has {", ".join(TRUNKS)}')
+    return _built(net, convolutions(net), device, spatial=spatial)
+
+
+def load_for_training(device: torch.device) -> nn.Module:
+    """LPIPS with VGG16, of the half-precision file where there is one."""
+    return _built("vgg", half.arrays(TRUNKS["vgg"][0]) or convolutions("vgg"), device)
+
+
+def convolutions(net: Net) -> dict[str, Any]:
+    """The trunk's arrays. Raises WeightsUnavailable where it cannot be had."""
     name, key = TRUNKS[net]
     item = weights.CATALOG[name]
     assert item.sha256 is not None
-    convolutions = weights.load_array_pickle(weights.path(name), item.sha256)[key]
+    return weights.load_array_pickle(weights.path(name), item.sha256)[key]  # type: ignore[no-any-return]
+
+
+def _built(net: Net, arrays: dict[str, Any], device: torch.device | str, *, spatial: bool = False) -> nn.Module:
+    from lpips import LPIPS
+
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # it draws random trunks, and torchvision deprecates how
         warnings.simplefilter("ignore", UserWarning)
         model = LPIPS(net=net, version="0.1", spatial=spatial, pnet_rand=True, verbose=False)
-    _fill(model.net, convolutions)
+    _fill(model.net, arrays)
     return model.requires_grad_(False).eval().to(device)  # type: ignore[no-any-return]
 
 

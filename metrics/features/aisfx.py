@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avbench import weights
+from avbench.weights import half
 
 WEIGHTS = "aisfx"
 SAMPLE_RATE = 44_100
@@ -61,11 +62,26 @@ class AisfxNet(nn.Module):
 
 def load(device: torch.device) -> AisfxNet:
     """The published model (file `aisfx` of `avbench.weights`), in eval mode. Raises WeightsUnavailable where the file cannot be had."""
-    state, _ = weights.load_torch(weights.path(WEIGHTS), weights.CATALOG[WEIGHTS].sha256, _admitted())
+    return _filled(state(), device)
+
+
+def load_for_training(device: torch.device) -> AisfxNet:
+    """The same, of the half-precision file where there is one."""
+    found = half.arrays(WEIGHTS)
+    return _filled(state() if found is None else {key: torch.from_numpy(value) for key, value in found.items()}, device)
+
+
+def state() -> dict[str, Tensor]:
+    """The network's tensors. Raises WeightsUnavailable where the file cannot be had."""
+    content, _ = weights.load_torch(weights.path(WEIGHTS), weights.CATALOG[WEIGHTS].sha256, _admitted())
     prefix = "embedding_net."
+    return {key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)}
+
+
+def _filled(tensors: dict[str, Tensor], device: torch.device) -> AisfxNet:
     model = AisfxNet()
-    model.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
-    return model.eval().to(device)
+    model.load_state_dict(tensors)
+    return model.requires_grad_(False).eval().to(device)
 
 
 def _admitted() -> list[Any]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avbench import weights
+from avbench.weights import half
 
 WEIGHTS = "i3d-k400"
 NUM_LOGITS, NUM_CHANNELS = 400, 1024
@@ -24,22 +25,20 @@ LAYOUT = torch.channels_last_3d  # 0.51 s against 0.60 s a video of 16 frames on
 MIXED_BLOCKS = ("3b", "3c", "4b", "4c", "4d", "4e", "4f", "5b", "5c")
 
 
-class I3D(nn.Module):
-    """The network up to its logits. `variables`: the nested arrays of the weights file."""
+class Trunk(nn.Module):
+    """The network's convolutions up to the block `last`. `variables`: the nested arrays of the weights file."""
 
-    def __init__(self, variables: dict[str, Any]) -> None:
+    def __init__(self, variables: dict[str, Any], last: str = MIXED_BLOCKS[-1]) -> None:
         super().__init__()
+        blocks = MIXED_BLOCKS[: MIXED_BLOCKS.index(last) + 1]
         self.conv_1a = Unit(*_folded(variables, "Conv3d_1a_7x7"), stride=2)
         self.conv_2b = Unit(*_folded(variables, "Conv3d_2b_1x1"))
         self.conv_2c = Unit(*_folded(variables, "Conv3d_2c_3x3"))
-        self.mixed = nn.ModuleDict({name: Mixed(variables, f"Mixed_{name}") for name in MIXED_BLOCKS})
-        head = variables["params"]["Logits/Conv3d_0c_1x1"]["Conv_0"]
-        self.logits_weight = nn.Parameter(torch.from_numpy(head["kernel"].reshape(NUM_CHANNELS, NUM_LOGITS).T.copy()))
-        self.logits_bias = nn.Parameter(torch.from_numpy(head["bias"].copy()))
+        self.mixed = nn.ModuleDict({name: Mixed(variables, f"Mixed_{name}") for name in blocks})
         self.requires_grad_(False).eval()
 
     def feature_map(self, x: Tensor) -> Tensor:
-        """(B, 1024, ceil(T/8), H/32, W/32) of videos (B, 3, T, H, W) in [-1, 1]."""
+        """Of videos (B, 3, T, H, W) in [-1, 1]: the last block's, (B, 1024, ceil(T/8), H/32, W/32) of the whole network."""
         x = max_pool(self.conv_1a(x), (1, 3, 3), (1, 2, 2))
         x = max_pool(self.conv_2c(self.conv_2b(x)), (1, 3, 3), (1, 2, 2))
         for name, block in self.mixed.items():
@@ -49,6 +48,17 @@ class I3D(nn.Module):
                 x = max_pool(x, (2, 2, 2), (2, 2, 2))
             x = block(x)
         return x
+
+
+class I3D(Trunk):
+    """The network up to its logits."""
+
+    def __init__(self, variables: dict[str, Any]) -> None:
+        super().__init__(variables)
+        head = variables["params"]["Logits/Conv3d_0c_1x1"]["Conv_0"]
+        self.logits_weight = nn.Parameter(torch.from_numpy(head["kernel"].reshape(NUM_CHANNELS, NUM_LOGITS).T.copy()))
+        self.logits_bias = nn.Parameter(torch.from_numpy(head["bias"].copy()))
+        self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, 400), averaged over time, of videos (B, 3, T, 224, 224) in [-1, 1]."""
@@ -120,11 +130,27 @@ def _folded(variables: dict[str, Any], *names: str) -> tuple[Tensor, Tensor]:
 @lru_cache(maxsize=2)
 def load(device: torch.device | str = "cpu") -> I3D:
     """The network on `device`. Raises WeightsUnavailable where its file cannot be had."""
-    item = weights.CATALOG[WEIGHTS]
-    assert item.sha256 is not None
-    model = I3D(weights.load_array_pickle(weights.path(WEIGHTS), item.sha256))
+    model = I3D(_variables())
     model = model.to(memory_format=LAYOUT)  # type: ignore[call-overload]  # torch's stubs lack it
     return model.to(device)
+
+
+def load_trunk(device: torch.device | str, last: str) -> Trunk:
+    """The convolutions up to block `last`, for a training: of the half-precision file where there is one."""
+    variables = half.arrays(WEIGHTS) or _variables()
+    return Trunk(variables, last).to(memory_format=LAYOUT).to(device)  # type: ignore[no-any-return, call-overload]
+
+
+def trunk_variables(last: str) -> dict[str, Any]:
+    """What `Trunk` reads of the weights file."""
+    names = ("Conv3d_1a_7x7", "Conv3d_2b_1x1", "Conv3d_2c_3x3", *(f"Mixed_{name}" for name in MIXED_BLOCKS[: MIXED_BLOCKS.index(last) + 1]))
+    return {kind: {name: values[name] for name in names} for kind, values in _variables().items()}
+
+
+def _variables() -> dict[str, Any]:
+    item = weights.CATALOG[WEIGHTS]
+    assert item.sha256 is not None
+    return weights.load_array_pickle(weights.path(WEIGHTS), item.sha256)
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ one teacher's dims, so a recipe asks `teacher_dims` and the trainer gives `load_
 B clips, F features, (t, h, w) the stream's patch grid.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torchaudio
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from avbench import weights
 from avbench.errors import AvbenchError
+from avbench.metrics import lpips
 from avbench.metrics.features import aisfx, i3d
 from avbench.tokenizers import mel
 from avbench.tokenizers.avtok import cav_mae_sync, cav_mae_teacher
@@ -54,8 +55,8 @@ class StandInTeacher:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         """Raises WeightsUnavailable where a file cannot be had."""
         self.device = torch.device(device)
-        self.video = i3d.load(self.device)
-        self.audio = aisfx.load(self.device)
+        self.video = i3d.load_trunk(self.device, LAST_MIXED)
+        self.audio = aisfx.load_for_training(self.device)
         self.bands = aisfx.mel_weights()[:, :BANDS].to(self.device)
         self.window = torch.hann_window(aisfx.FRAME, periodic=False, device=self.device)
         # The function makes its kernel anew at every call, and waits for the device.
@@ -70,13 +71,7 @@ class StandInTeacher:
     def _video(self, clips_BTCHW: Tensor) -> Tensor:
         """(B, 832, T/4, H/16, W/16), at the clips' own size: no upsampling to 224, a third of the work."""
         x = (2 * unit_range(clips_BTCHW.to(self.device)) - 1).transpose(1, 2).contiguous(memory_format=i3d.LAYOUT)
-        x = i3d.max_pool(self.video.conv_1a(x), (1, 3, 3), (1, 2, 2))
-        x = i3d.max_pool(self.video.conv_2c(self.video.conv_2b(x)), (1, 3, 3), (1, 2, 2))
-        for name, block in self.video.mixed.items():
-            x = block(i3d.max_pool(x, (3, 3, 3), (2, 2, 2)) if name == "4b" else x)
-            if name == LAST_MIXED:
-                break
-        return x
+        return self.video.feature_map(x)
 
     def _audio(self, clips_BN: Tensor) -> Tensor:
         """(B, 512, 1, bands / 8, frames / 8) of the bands that AVTok's mel covers."""
@@ -119,6 +114,12 @@ def load_teacher(dims: dict[str, int], device: torch.device | str = "cpu") -> Te
     if name == STAND_IN:
         return StandInTeacher(device)
     return cav_mae_teacher.CavMaeTeacher(cav_mae_sync.load(weights.path(CAV_MAE_WEIGHTS)), name, device)
+
+
+def half_networks() -> dict[str, dict[str, Any]]:
+    """What a training with the stand-in teacher and LPIPS looks through, for `weights.half.write`."""
+    convolutions = lpips.convolutions("vgg")
+    return {"vgg16": convolutions, i3d.WEIGHTS: i3d.trunk_variables(LAST_MIXED), aisfx.WEIGHTS: dict(aisfx.state())}
 
 
 def teacher_name(dims: dict[str, int]) -> str | None:

@@ -157,9 +157,9 @@ def load_frozen(stage: AVTokStage, teacher_dims: dict[str, int], device: torch.d
 
         teacher = load_teacher(teacher_dims, device)
     if any(weight.perceptual for weight in weights):
-        from avbench.metrics.lpips import load
+        from avbench.metrics.lpips import load_for_training
 
-        perceptual = SampledPerceptual(load("vgg", device), stage.perceptual_frames)
+        perceptual = SampledPerceptual(load_for_training(device), stage.perceptual_frames)
     return Frozen(teacher=teacher, perceptual=perceptual)
 
 
