@@ -1,6 +1,6 @@
 """BigVGAN, the generator (Lee et al. 2023, arXiv 2206.04658, and version 2 of its authors' repository), for inference.
 
-Of the published files with 80 bands at 22.05 kHz, three were trained on the mel of `avbench.tokenizers.mel` (FFT and window 1024, hop 256,
+Of the published files with 80 bands at 22.05 kHz, three were trained on the mel of `avbench.nn.mel` (FFT and window 1024, hop 256,
 Slaney bands from 0 to 8000 Hz): `bigvgan_v2_22khz_80band_fmax8k_256x`, `bigvgan_22khz_80band` and `bigvgan_base_22khz_80band`. The fourth,
 `bigvgan_v2_22khz_80band_256x`, has bands up to 11,025 Hz: its 80 numbers mean other frequencies, so it is refused, as are the models of
 100 and 128 bands. Sound at 24 kHz is relabelled as 22.05 kHz, as for HiFi-GAN (see mel.py).
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avbench.errors import AvbenchError
-from avbench.tokenizers import mel
+from avbench.nn import mel
 from avbench.tokenizers.published import check_sizes, fit, fold_weight_norm, read_json, read_state, tensors
 
 FRONT_END = {

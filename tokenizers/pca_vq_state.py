@@ -17,9 +17,9 @@ from torch import Tensor
 from avbench.errors import AvbenchError, UsageError
 from avbench.nn import linear_vq
 from avbench.nn.linear_vq import LinearVq
+from avbench.nn.mel import MIN_LOG, NUM_MELS, log_mel
 from avbench.nn.patches import MelPatch, VideoPatch, mel_to_patches, video_to_patches
 from avbench.tokenizers.edges import need_mono, need_video, to_uint8
-from avbench.tokenizers.mel import MIN_LOG, NUM_MELS, log_mel
 from avbench.tokenizers.mel_vocoder import to_mel_rate
 from avbench.types import ClipBatch
 

@@ -17,8 +17,8 @@ from avbench import registry
 from avbench.errors import AvbenchError, UsageError
 from avbench.run.check import check
 from avbench.tokenizer import TokenizerOptions
-from avbench.tokenizers.encodec import Encodec
-from avbench.tokenizers.encodec_checkpoint import save_checkpoint, to_transformers
+from avbench.tokenizers.encodec.checkpoint import save_checkpoint, to_transformers
+from avbench.tokenizers.encodec.tokenizer import Encodec
 from avbench.types import ClipBatch, Tokens
 
 GOLDEN = golden("encodec")

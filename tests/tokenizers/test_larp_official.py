@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avbench.errors import AvbenchError
+from avbench.nn.packed import Packed
 from avbench.tokenizers.avtok.blocks import Attention
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.parts import count_parameters
@@ -21,7 +22,6 @@ from avbench.tokenizers.larp import inference, official
 from avbench.tokenizers.larp.inference import BlockwiseAttention, optimise
 from avbench.tokenizers.larp.official import build, load_official, official_shapes, prior_shapes
 from avbench.tokenizers.larp.official_config import official_config, published
-from avbench.tokenizers.packed import Packed
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "larp.json").read_text())  # of the official code: golden/make_larp.py
 PATCHES = "x_embedder.proj.weight"

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from avbench import registry, weights
 from avbench.errors import AvbenchError, UsageError
+from avbench.nn.residual_vq import CodebookConfig
 from avbench.run.check import check
 from avbench.tokenizer import TokenizerOptions
 from avbench.tokenizers.wavtokenizer import checkpoint as checkpoints
 from avbench.tokenizers.wavtokenizer.checkpoint import load_checkpoint, save_checkpoint
 from avbench.tokenizers.wavtokenizer.config import BackboneConfig, EncoderConfig, WavTokenizerConfig
 from avbench.tokenizers.wavtokenizer.model import WavTokenizerModel
-from avbench.tokenizers.wavtokenizer.quantizer import CodebookConfig
 from avbench.tokenizers.wavtokenizer.tokenizer import WavTokenizer
 from avbench.types import ClipBatch, Tokens
 

@@ -21,7 +21,7 @@ import torchaudio
 from torch import Tensor
 from torchaudio.compliance.kaldi import mel_scale_scalar
 
-from avbench.tokenizers import mel
+from avbench.nn import mel
 from avbench.tokenizers.avtok import cav_mae_inputs as inputs
 from avbench.tokenizers.avtok.cav_mae_sync import CavMaeSync
 

@@ -17,7 +17,7 @@ from avbench import weights
 from avbench.errors import AvbenchError
 from avbench.metrics import lpips
 from avbench.metrics.features import aisfx, i3d
-from avbench.tokenizers import mel
+from avbench.nn import mel
 from avbench.tokenizers.avtok import cav_mae_sync, cav_mae_teacher
 from avbench.tokenizers.avtok.cav_mae_inputs import unit_range
 
