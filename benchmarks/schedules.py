@@ -17,7 +17,8 @@ from tabulate import tabulate
 
 from avbench.board.columns import Column
 from avbench.board.compare import MetricComparison, compare
-from avbench.board.table import leaderboard, render
+from avbench.board.formats import render
+from avbench.board.table import leaderboard
 from avbench.board.text import format_number
 from avbench.paths import cache_root
 from avbench.train import recipes

@@ -1,5 +1,6 @@
-"""`python scripts/structure.py [CHECKOUT]`: how a checkout's Python is cut: files, lines, functions, modules. Tests and what git does not know
-are left out.
+"""`python scripts/structure.py [CHECKOUT]`: how a checkout's Python is cut: files, lines, functions, modules.
+
+Tests, and what git does not know, are left out.
 
 A function's length is from `def` to its last line, decorators left out, nested functions counted on their own as well; a module's is its
 lines. Small modules are those of at most 40 lines that hold code.
