@@ -132,7 +132,7 @@ def default_metrics(task: Task = "reconstruct") -> tuple[str, ...]:
 
 
 def _composite(name: str, checkpoint: str | None, device: torch.device | str, seed: int) -> Tokenizer:
-    from avbench.tokenizers.composite import Composite
+    from avbench.composite import Composite
 
     names = name.split("+")
     if len(names) != 2:

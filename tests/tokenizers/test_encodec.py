@@ -184,7 +184,7 @@ def test_the_conformance_kit_passes(folder: Path) -> None:
 
 
 def test_it_is_the_audio_part_of_a_composite(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from avbench.tokenizers.composite import Composite
+    from avbench.composite import Composite
 
     both = Composite(registry.load_tokenizer("static-frame"), _load(folder, "1.5k"))
     batch = ClipBatch(video=torch.rand(2, 16, 3, 8, 8), audio=sound(98_304).expand(2, 1, -1), fps=3.90625, sample_rate=24_000)

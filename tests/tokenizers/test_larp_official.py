@@ -15,7 +15,7 @@ from torch import Tensor
 
 from avbench.errors import AvbenchError
 from avbench.nn.packed import Packed
-from avbench.tokenizers.avtok.blocks import Attention
+from avbench.nn.transformer import Attention
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.parts import count_parameters
 from avbench.tokenizers.larp import inference, official

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from avbench.errors import AvbenchError
-from avbench.tokenizers.avtok.blocks import Mlp, attend
+from avbench.nn.transformer import Mlp, attend
 from avbench.weights import load_torch
 from avbench.weights.fit import fill
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from avbench.errors import AvbenchError
-from avbench.tokenizers.avtok.blocks import BlockNorms
+from avbench.nn.transformer import BlockNorms
 from avbench.tokenizers.avtok.checkpoint import check_fit
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.larp.official_config import OfficialConfig, PriorShape, official_config, published

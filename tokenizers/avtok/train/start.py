@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from avbench.nn.kmeans import assign
+from avbench.nn.pca import Basis
 from avbench.tokenizers.avtok.config import AVTokConfig
-from avbench.tokenizers.avtok.kmeans import assign
 from avbench.tokenizers.avtok.linear_init import code_width, linear_init
 from avbench.tokenizers.avtok.model import AVTokModel
-from avbench.tokenizers.avtok.pca import Basis
 from avbench.tokenizers.avtok.streams import patchify
 from avbench.tokenizers.avtok.train.branches import branches
 from avbench.tokenizers.avtok.train.config import AVTokSettings
