@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avbench.errors import AvbenchError
+from avbench.files import read_json
 from avbench.nn import mel
-from avbench.tokenizers.published import check_sizes, fit, fold_weight_norm, read_json, read_state, tensors
+from avbench.tokenizers.published import MAX_CONFIG_BYTES, check_sizes, fit, fold_weight_norm, read_state
+from avbench.weights.load import tensors
 
 FRONT_END = {
     "num_mels": mel.NUM_MELS,
@@ -188,7 +190,7 @@ def load(path: Path, config_path: Path) -> BigVganGenerator:
     Raises AvbenchError where the config is of another mel than ours, or where the file is not what the config says.
     """
     config = read_config(config_path)
-    content = read_state(path)
+    content = read_state([path])
     if not isinstance(content, dict) or "generator" not in content:
         raise AvbenchError(f'{path} is not a BigVGAN generator: it has no "generator"')
     state = _without_filters(fold_weight_norm(tensors(content["generator"], path), str(path)), path)
@@ -197,7 +199,7 @@ def load(path: Path, config_path: Path) -> BigVganGenerator:
 
 def read_config(path: Path) -> BigVganConfig:
     """The network of a config.json. Raises AvbenchError for another front end, or a network that makes no 256 samples of a frame."""
-    values = read_json(path)
+    values = read_json(path, MAX_CONFIG_BYTES)
     for name, ours in FRONT_END.items():
         if values.get(name) != ours:
             theirs = "missing" if name not in values else "null: half the sample rate" if values[name] is None else values[name]

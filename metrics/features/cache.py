@@ -1,14 +1,14 @@
 """Features of reference clips, kept on disk: the second run on a split computes those of the reconstructions only."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from avbench.files import atomic
 
 MAX_FILE_BYTES = 64 << 20
 
@@ -55,11 +55,5 @@ def _read(file: Path) -> np.ndarray | None:
 def _write(file: Path, features: np.ndarray) -> None:
     """Whole or not at all, so that processes may share the folder and a run may be killed at any time."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            np.save(out, features)
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with atomic(file) as out:
+        np.save(out, features)

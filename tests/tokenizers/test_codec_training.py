@@ -157,7 +157,7 @@ def test_a_paused_run_goes_on_to_exactly_the_curve_of_the_uninterrupted_one(tmp_
     curves = [[line["losses"] for line in read_log(tmp_path / name) if line["kind"] == "train"] for name in ("whole", "paused")]
     assert len(curves[0]) == 6
     assert curves[0] == curves[1]
-    files = [json.loads((tmp_path / name / "manifest.json").read_text())["files"] for name in ("whole", "paused")]
+    files = [json.loads((tmp_path / name / "manifest.json").read_text())["shards"] for name in ("whole", "paused")]
     assert files[0] == files[1]
 
 

@@ -9,8 +9,7 @@ from torch import nn
 
 from avbench.errors import AvbenchError
 from avbench.nn.residual_vq import CodebookConfig
-from avbench.tokenizers.checkpoint_folder import load_folder
-from avbench.tokenizers.wavtokenizer.checkpoint import MODEL, save_checkpoint
+from avbench.tokenizers.wavtokenizer.checkpoint import load_trained, save_checkpoint
 from avbench.tokenizers.wavtokenizer.config import BackboneConfig, EncoderConfig, WavTokenizerConfig
 from avbench.tokenizers.wavtokenizer.model import WavTokenizerModel
 from avbench.train.waveform.config import CodecLoss, CodecTraining, mini_stages, small_stages
@@ -41,9 +40,9 @@ class WavTokenizerTraining(CodecTraining):
 
     def load(self, folder: Path, model: nn.Module) -> None:
         """See the base class."""
-        found = load_folder(folder, model=MODEL)
+        trained, found = load_trained(folder)
         _check_config(folder, found.config | {"name": self.name}, self.model.to_dict() | {"name": self.name})
-        model.load_state_dict(found.state)
+        model.load_state_dict(trained.state_dict())
 
     def renamed(self, name: str) -> "WavTokenizerTraining":
         """The run and its model under another name."""
