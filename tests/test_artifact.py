@@ -109,8 +109,8 @@ def test_a_full_disk_is_told_and_the_folder_of_before_stands(tmp_path: Path, mon
     "changes",
     [
         {"width": -1}, {"width": 10**400}, {"width": float("nan")}, {"width": float("inf")}, {"width": 10**9}, {"layers": 5000},
-        {"encoder": {"num_layers": 600}}, {"name": "../../<script>"}, {"name": "x\u001b[31m"}, {"name": ""}, {"name": 7}, {"name": "x" * 101},
-        {"kind": "a\u001b]0;b\u0007"}, {"pattern": [1] * 5000}, {"a": [[[[[[[[[[[1]]]]]]]]]]]}, {"\u001b[2J": 1},
+        {"encoder": {"num_layers": 600}}, {"name": "../../<script>"}, {"name": "x\u001b[31m"}, {"name": ""}, {"name": 7},
+        {"name": "x" * 101}, {"kind": "a\u001b]0;b\u0007"}, {"pattern": [1] * 5000}, {"a": [[[[[[[[[[[1]]]]]]]]]]]}, {"\u001b[2J": 1},
     ],
 )  # fmt: skip
 def test_a_config_that_no_model_has_is_refused_on_reading_and_writing(tmp_path: Path, changes: dict[str, Any]) -> None:
