@@ -8,9 +8,8 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avbench.artifact import fill
 from avbench.errors import AvbenchError
-from avbench.weights.load import load_torch, tensors
+from avbench.weights import load_torch
 
 NUM_MELS = 80
 UPSAMPLING = ((8, 16), (8, 16), (2, 4), (2, 4))  # stride and kernel of each transposed convolution: 256 samples a frame
@@ -63,10 +62,13 @@ def load(path: Path, sha256: str | None = None) -> HifiGanGenerator:
     content = load_torch(path, sha256)
     if not isinstance(content, dict) or not isinstance(content.get("generator"), dict):
         raise AvbenchError(f'{path} is not a HiFi-GAN checkpoint: it has no "generator"')
-    state = fold_weight_norm(tensors(content["generator"], path))
+    state = fold_weight_norm(content["generator"])
     width = state["conv_pre.bias"].shape[0] if "conv_pre.bias" in state else CHANNELS
     model = HifiGanGenerator(width)
-    fill(model, state, path, "a HiFi-GAN V1 generator")
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise AvbenchError(f"{path} is not a HiFi-GAN V1 generator: {str(error).splitlines()[0]}") from error
     return model.eval().requires_grad_(False)
 
 

@@ -70,6 +70,7 @@ class Arcade:
     protocol: Protocol = PROTOCOL
     note: str = ""
     train_split: str | None = "arcade-train"
+    decoder: str = ""  # emulated
 
     @cached_property
     def pins(self) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from avbench.data.source import Made
 from avbench.errors import AvbenchError
 from avbench.types import ClipRef, Protocol
 
-VERSION = "1"  # of the decoding: part of every stamp
 PROTOCOL = Protocol()
 WORKER = "avbench.data.media_worker"
+MAX_NAMED = 3  # links, missing clips, bad rows: how many are named
 EXTENSIONS = frozenset([".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".ogv", ".wmv", ".3gp"])
 
 
@@ -30,35 +30,68 @@ class Files:
     root: Path
     protocol: Protocol = PROTOCOL
 
+    @property
+    def decoder(self) -> str:
+        """What decodes the files here."""
+        from avbench.data.decode import identity  # loads FFmpeg
+
+        return identity()
+
     def stamp(self, index: int) -> str:
-        """Size and time of change of the file, and the version of the decoding."""
+        """The file's size and times of change, and what decodes it. The time of the inode's change cannot be set back by copying."""
+        decoder = hashlib.sha256(self.decoder.encode()).hexdigest()[:12]
         try:
             facts = self.paths[index].stat()
         except OSError:
-            return f"{VERSION}:gone"
-        return f"{VERSION}:{facts.st_size}:{facts.st_mtime_ns}"
+            return f"{decoder}:gone"
+        return f"{decoder}:{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
 
     def make(self, indices: Sequence[int], jobs: int) -> Iterator[Made]:
         """Decodes in worker processes: a file that crashes the decoder is a failed clip."""
         requests = [{"path": os.fspath(self.paths[index]), "protocol": asdict(self.protocol)} for index in indices]
+        pins: dict[int, str] = {}
         for reply in workers.run(WORKER, requests, jobs):
             index = indices[reply.request]
-            pin = reply.header.get("pin") or _checksum(self.paths[index])
-            if reply.failure is not None:
-                yield Made(index=index, pin=pin, failure=reply.failure)
+            if "pin" in reply.header:
+                pins[index] = reply.header["pin"]
+            elif reply.failure is not None:
+                yield Made(index=index, pin=pins.get(index, ""), failure=reply.failure)
             else:
-                yield Made(index=index, pin=pin, video=reply.payloads[0], audio=reply.payloads[1])
+                yield Made(index=index, pin=pins[index], video=reply.payloads[0], audio=reply.payloads[1])
+
+
+def find_videos(folder: Path) -> tuple[list[Path], str]:
+    """Everything with a video's extension below `folder`, by path, and a note about links that were not followed, or "".
+
+    Each folder is read once: where it lies first, then where links lead to it. Hidden files and folders are not looked at. What is
+    no regular file, or a link to nowhere, is found too: it becomes a clip that failed.
+    """
+    seen: set[tuple[int, int]] = set()
+    found: list[Path] = []
+    again: list[str] = []
+    waiting = [folder]  # and then links to folders, in the order in which they were found
+    while waiting:
+        start = waiting.pop(0)
+        if start != folder and folder.resolve().is_relative_to(start.resolve()):
+            again.append(start.relative_to(folder).as_posix())
+            continue
+        for place, folders, files in os.walk(start, onerror=unreadable):
+            facts = os.stat(place)
+            if (facts.st_dev, facts.st_ino) in seen:
+                again.append(Path(place).relative_to(folder).as_posix())
+                folders[:] = []
+                continue
+            seen.add((facts.st_dev, facts.st_ino))
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            waiting += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
+            found += [Path(place, name) for name in files if Path(name).suffix.lower() in EXTENSIONS and not name.startswith(".")]
+    found.sort(key=lambda path: path.relative_to(folder).as_posix())
+    if not again:
+        return found, ""
+    named = ", ".join(again[:MAX_NAMED]) + (", ..." if len(again) > MAX_NAMED else "")
+    return found, f"links to folders that are read already, not followed: {named}"
 
 
 def unreadable(error: OSError) -> None:
     """For os.walk: a folder that cannot be read is an error, not an empty folder."""
     raise AvbenchError(f"cannot read {error.filename}: {error.strerror}; make it readable or move it away") from error
-
-
-def _checksum(path: Path) -> str:
-    """sha256 of a file whose worker crashed; "" where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""

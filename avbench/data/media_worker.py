@@ -9,30 +9,32 @@ import av
 import cv2
 
 from avbench.data import wire
-from avbench.data.decode import MediaError, read_clip
+from avbench.data.decode import MediaError, open_file, read_clip
 
 MAX_MEMORY = 4 * 2**30  # bytes of address space: two 35-megapixel pictures in RGB are 0.2 GB
 
 
 def decode(request: wire.Header) -> Iterator[wire.Message]:
-    """One file. request: path, protocol. Reply: header pin (sha256 of the file); payloads video, audio, or header failure."""
+    """One file. request: path, protocol. Replies: header pin (sha256 of the file); then payloads video, audio, or header failure.
+
+    The pin goes first: it is known then whatever the file does to the decoder.
+    """
     path, protocol = Path(request["path"]), request["protocol"]
-    header: wire.Header = {}
     try:
-        with path.open("rb") as file:
-            header["pin"] = hashlib.file_digest(file, "sha256").hexdigest()
+        with open_file(path) as file:
+            yield {"pin": hashlib.file_digest(file, "sha256").hexdigest()}, []
         video, audio = read_clip(path, **protocol)
-        yield header, [video.tobytes(), audio.tobytes()]
+        yield {}, [video.tobytes(), audio.tobytes()]
     except MediaError as error:
-        yield {**header, "failure": str(error)}, []
+        yield {"failure": str(error)}, []
     except av.error.InvalidDataError:
-        yield {**header, "failure": "is not a video that can be decoded (invalid data)"}, []
+        yield {"failure": "is not a video that can be decoded (invalid data)"}, []
     except FileNotFoundError:
-        yield {**header, "failure": "is gone"}, []
+        yield {"failure": "is a link to nowhere" if path.is_symlink() else "is gone"}, []
     except MemoryError:
-        yield {**header, "failure": f"needs more than {MAX_MEMORY // 2**30} GiB to decode"}, []
+        yield {"failure": f"needs more than {MAX_MEMORY // 2**30} GiB to decode"}, []
     except Exception as error:  # PyAV passes on whatever FFmpeg says; a file must not end the others
-        yield {**header, "failure": wire.reason(error).replace(f": '{path}'", "")}, []
+        yield {"failure": wire.reason(error).replace(f": '{path}'", "")}, []
 
 
 def limit_memory() -> None:

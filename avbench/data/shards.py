@@ -7,20 +7,22 @@ written after its row is on disk, so whatever kills the writer, every row that t
 ordinary .npy (`numpy.load(..., mmap_mode="r")` opens them), read here row by row: no mapped pages pile up in a process.
 """
 
+import errno
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
+from avbench import locks
 from avbench.data.convert import Int16, UInt8
 from avbench.errors import AvbenchError
+from avbench.regular import open_regular
 from avbench.types import Protocol
 
 CLIPS_PER_SHARD = 256  # 250 MB at the protocol of the built-in splits
@@ -43,54 +45,82 @@ class Entry:
     failure: str | None = None
 
 
-def checksum(video: bytes, audio: bytes) -> str:
+def checksum(video: bytes | memoryview, audio: bytes | memoryview) -> str:
     """sha256 (hex) of the video's bytes followed by the audio's."""
     digest = hashlib.sha256(video)
     digest.update(audio)
     return digest.hexdigest()
 
 
+def is_intact(entry: Entry, video: UInt8, audio: Int16) -> bool:
+    """Whether arrays that were read are those that were written."""
+    return checksum(video.data.cast("B"), audio.data.cast("B")) == entry.sha256
+
+
+class Unwritable(AvbenchError):
+    """Prepared clips cannot be written; those that are there can be read."""
+
+
 @contextmanager
 def lock(root: Path) -> Iterator[None]:
-    """Alone at work in `root`; waits for another process that is, and is free again when that one ends, however it ends."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        held = FileLock(root / "lock")
+    """Alone at work in `root`; waits for another process that is. Raises Unwritable."""
+    with ExitStack() as stack:
         try:
-            held.acquire(timeout=1)
-        except Timeout:
-            print(f"waiting for another process that is preparing {root} ...", file=sys.stderr, flush=True)
-            held.acquire()
-    except OSError as error:
-        raise cannot_write(root, error) from error
-    try:
+            root.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locks.alone(root / "lock", f"waiting for another process that is preparing {root} ..."))
+        except OSError as error:
+            raise cannot_write(root, error) from error
         yield
-    finally:
-        held.release()
 
 
-def cannot_write(root: Path, error: OSError) -> AvbenchError:
+def cannot_write(root: Path, error: OSError) -> Unwritable:
     """The error for a full or unwritable disk."""
-    return AvbenchError(
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    cure = "Free some space, use --limit, or set" if full else "Make it writable, or set"
+    return Unwritable(
         f"cannot write prepared clips to {root}: {error.strerror or error}. What is prepared stands. "
-        "Free some space, use --limit, or set AVBENCH_CACHE to a folder on a larger disk, and repeat the command"
+        f"{cure} AVBENCH_CACHE to a folder {'on a larger disk' if full else 'that can be written'}, and repeat the command"
     )
 
 
 def read_index(root: Path) -> dict[str, Entry]:
     """id -> its latest entry. A last line that was cut off by a crash does not count; any other damage is an AvbenchError."""
+    index = root / "index.jsonl"
     try:
-        data = (root / "index.jsonl").read_bytes()
+        with open_regular(index) as file:
+            data = file.read()
     except FileNotFoundError:
         return {}
     entries: dict[str, Entry] = {}
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
-        try:
-            entry = Entry(**json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise AvbenchError(f"{root / 'index.jsonl'} line {number} is damaged; delete {root} and prepare the split again") from error
+        entry = _entry(line)
+        if entry is None:
+            raise AvbenchError(f"{index} line {number} is damaged; delete {root} and prepare the split again")
         entries[entry.id] = entry
     return entries
+
+
+def _line(entry: Entry) -> str:
+    """A line of the index: the entry's fields, and the first 16 digits of the sha256 of the line without them."""
+    fields = asdict(entry)
+    return json.dumps({**fields, "check": _check(fields)}, ensure_ascii=True) + "\n"
+
+
+def _entry(line: bytes) -> Entry | None:
+    """What a line says; None for one that is damaged. Lines of avbench 0.1 and before have no check."""
+    try:
+        fields = json.loads(line)
+        check = fields.pop("check", None)
+        entry = Entry(**fields)
+    except (ValueError, TypeError, AttributeError):
+        return None
+    texts = all(isinstance(text, str) for text in (entry.id, entry.stamp, entry.pin, entry.sha256))
+    row = entry.row is None or (type(entry.row) is int and entry.row >= 0)
+    return entry if texts and row and check in (None, _check(fields)) else None
+
+
+def _check(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, ensure_ascii=True).encode()).hexdigest()[:16]
 
 
 class Writer:
@@ -136,7 +166,7 @@ class Writer:
         for descriptor in self._files.values():
             os.fsync(descriptor)
         self._close()
-        lines = "".join(json.dumps(asdict(entry), ensure_ascii=True) + "\n" for entry in self._waiting)
+        lines = "".join(_line(entry) for entry in self._waiting)
         self._waiting = []
         with (self.root / "index.jsonl").open("a", encoding="ascii") as index:
             index.write(lines)
@@ -221,7 +251,8 @@ def _read(descriptors: dict[Path, int], path: Path, row: int, protocol: Protocol
         if path not in descriptors:
             while len(descriptors) >= MAX_OPEN:
                 os.close(descriptors.pop(next(iter(descriptors))))
-            descriptors[path] = os.open(path, os.O_RDONLY)
+            with open_regular(path) as file:
+                descriptors[path] = os.dup(file.fileno())
         size = _row_bytes(protocol, kind)
         data = os.pread(descriptors[path], size, _header_bytes(descriptors[path]) + row % CLIPS_PER_SHARD * size)
     except OSError:

@@ -54,6 +54,13 @@ class Source(Interface):
     def root(self) -> Path:
         """Folder of the prepared clips."""
 
+    @property
+    def decoder(self) -> str:
+        """What turns files into pixels and samples here (avbench.data.decode.identity), or "" where nothing is decoded.
+
+        Part of the split's checksum: the same files decoded otherwise are other clips.
+        """
+
     def stamp(self, index: int) -> str:
         """Changes whenever clip `index` has to be prepared anew (its file has changed, another version of the code)."""
 

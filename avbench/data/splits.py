@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from avbench.data import shards, workers
-from avbench.data.batches import Batch, Split, batches
+from avbench.data.batches import Batch, batches
 from avbench.data.folder import folder_source
 from avbench.data.source import Source
 from avbench.errors import UsageError, unknown_name
@@ -17,6 +19,28 @@ from avbench.registry import plugins
 from avbench.types import ClipFailure, ClipRef, Protocol
 
 __all__ = ["Batch", "Split", "batches", "load", "prepare", "verify"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Clips that are prepared on this machine (or known to have failed), in order: what is evaluated.
+
+    checksum: sha256 (hex) over the protocol, the decoder of its files, and each clip's id, label and content pin; a partial or
+    limited split has its own.
+    num_official: clips that the official list names. note: what a reader of the numbers must know, or "".
+    train_split: name of the split that a control or tokenizer is fitted on; None where there is none.
+    root: folder of the prepared shards. entries: where each clip is, in the order of `clips`.
+    """
+
+    name: str
+    clips: tuple[ClipRef, ...]
+    protocol: Protocol
+    checksum: str
+    num_official: int
+    note: str
+    train_split: str | None
+    root: Path
+    entries: tuple[shards.Entry, ...] = field(repr=False)
 
 
 def load(name: str, *, limit: int | None = None, progress: bool = True) -> Split:
@@ -34,10 +58,23 @@ def prepare(name: str, *, limit: int | None = None, jobs: int | None = None, pro
     """
     source = find(name)
     count = _count(source, limit)
-    if _missing(source, count, shards.read_index(source.root)):
-        with shards.lock(source.root):
-            _make(source, _missing(source, count, shards.read_index(source.root)), jobs or workers.available_cores(), progress)
+    missing = _missing(source, count, shards.read_index(source.root))
+    if missing:
+        try:
+            with shards.lock(source.root):
+                _make(source, _missing(source, count, shards.read_index(source.root)), jobs or workers.available_cores(), progress)
+        except shards.Unwritable as error:
+            if not _all_failed(source, missing):
+                raise
+            print(f"{len(missing)} clips failed before and are not tried again: {error}", file=sys.stderr)
     return _split(source, count)
+
+
+def _all_failed(source: Source, missing: Sequence[int]) -> bool:
+    """Whether all those clips are known to fail as they are now."""
+    entries = shards.read_index(source.root)
+    known = (entries.get(source.clips[index].id) for index in missing)
+    return all(entry is not None and entry.stamp == source.stamp(index) for entry, index in zip(known, missing, strict=True))
 
 
 def verify(name: str, *, limit: int | None = None, progress: bool = True) -> list[ClipFailure]:
@@ -63,6 +100,8 @@ def find(name: str) -> Source:
     if name.startswith("folder:"):
         return folder_source(name)
     known = plugins("split")
+    if name not in known and Path(name).expanduser().is_dir():
+        raise UsageError(f"{name} is a folder; as a split it is called folder:{name}")
     if name not in known:
         raise unknown_name("split", name, [*known, "folder:PATH"])
     source: Source = known[name].load()()
@@ -112,13 +151,14 @@ def _split(source: Source, count: int) -> Split:
     clips = source.clips[:count]
     entries = tuple(known[clip.id] for clip in clips)
     return Split(
-        name=source.name, clips=clips, protocol=source.protocol, checksum=_checksum(source.protocol, clips, entries),
+        name=source.name, clips=clips, protocol=source.protocol, checksum=_checksum(source, clips, entries),
         num_official=source.num_official, note=source.note, train_split=source.train_split, root=source.root, entries=entries,
     )  # fmt: skip
 
 
-def _checksum(protocol: Protocol, clips: Sequence[ClipRef], entries: Sequence[shards.Entry]) -> str:
-    digest = hashlib.sha256(json.dumps(asdict(protocol), sort_keys=True).encode())
+def _checksum(source: Source, clips: Sequence[ClipRef], entries: Sequence[shards.Entry]) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(source.protocol), sort_keys=True).encode())
+    digest.update(getattr(source, "decoder", "").encode())  # a split of somebody's that was written before there was one decodes nothing
     for clip, entry in zip(clips, entries, strict=True):
         digest.update(json.dumps([clip.id, clip.label, entry.pin]).encode())
     return digest.hexdigest()
@@ -131,7 +171,7 @@ def _problem(source: Source, index: int, entries: dict[str, shards.Entry]) -> st
     if entry.row is None:
         return entry.failure
     arrays = next(shards.read_rows(source.root, [entry.row], source.protocol))
-    if arrays is not None and shards.checksum(arrays[0].tobytes(), arrays[1].tobytes()) == entry.sha256:
+    if arrays is not None and shards.is_intact(entry, *arrays):
         return None
     reason = "prepared bytes differ from their checksum; prepare the split again to make the clip anew"
     with shards.lock(source.root), shards.Writer(source.root, source.protocol) as writer:

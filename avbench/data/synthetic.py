@@ -39,6 +39,7 @@ class Synthetic:
     protocol: Protocol = PROTOCOL
     note: str = "drawn by a program; for trying a machine, not for comparing tokenizers"
     train_split: str | None = "synthetic-train"
+    decoder: str = ""  # drawn
 
     @cached_property
     def clips(self) -> tuple[ClipRef, ...]:

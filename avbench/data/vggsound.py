@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from avbench.data.files import EXTENSIONS, Files, unreadable
+from avbench.data.files import MAX_NAMED, Files, find_videos
 from avbench.errors import AvbenchError
 from avbench.paths import cache_root, data_root
 from avbench.types import ClipRef
-
-MAX_NAMED = 3  # missing clips, bad rows: how many are named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +52,14 @@ def _split(name: str, list_name: str, part: str, train_split: str | None) -> Fil
     columns = 4 if list_name == "vggsound.csv" else 3
     rows, repeated = read_list(folder / list_name, columns)
     official = [row for row in rows if row.part == part]
-    found = find_files(folder, official)
+    found, links = find_files(folder, official)
     here = [row for row in official if row.id in found]
     return Files(
         name=name,
         clips=tuple(ClipRef(id=row.id, label=row.label) for row in here),
         paths=tuple(found[row.id] for row in here),
         num_official=len(official),
-        note=_note(official, found, repeated),
+        note=_note(official, found, repeated, links),
         train_split=train_split,
         root=cache_root() / "prepared" / f"{name}-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]}",
     )
@@ -125,26 +123,16 @@ def _row(fields: list[str], columns: int) -> Row | str:
     return Row(video=video, start=int(start), label=label or None, part=part)
 
 
-def find_files(folder: Path, rows: list[Row]) -> dict[str, Path]:
-    """Clip id -> its file below `folder`; of two files for one clip, the first by path. Links to folders are followed, each once."""
+def find_files(folder: Path, rows: list[Row]) -> tuple[dict[str, Path], str]:
+    """Clip id -> its file below `folder`, and a note about links; of two files for one clip, the first by path."""
     ids = {row.id for row in rows}
     found: dict[str, Path] = {}
-    for path in sorted(_videos(folder)):
+    paths, note = find_videos(folder)
+    for path in paths:
         for candidate in _ids(path.stem):
             if candidate in ids:
                 found.setdefault(candidate, path)
-    return found
-
-
-def _videos(folder: Path) -> Iterator[Path]:
-    seen: set[tuple[int, int]] = set()
-    for place, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
-        facts = os.stat(place)
-        if (facts.st_dev, facts.st_ino) in seen:
-            folders[:] = []
-            continue
-        seen.add((facts.st_dev, facts.st_ino))
-        yield from (Path(place, name) for name in files if Path(name).suffix.lower() in EXTENSIONS)
+    return found, note
 
 
 def _ids(stem: str) -> Iterator[str]:
@@ -162,7 +150,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 12
 
 
-def _note(official: list[Row], found: dict[str, Path], repeated: int) -> str:
+def _note(official: list[Row], found: dict[str, Path], repeated: int, links: str) -> str:
     missing = [row.id for row in official if row.id not in found]
     notes = []
     if missing:
@@ -170,4 +158,4 @@ def _note(official: list[Row], found: dict[str, Path], repeated: int) -> str:
         notes.append(f"{len(found):,} of {len(official):,} official clips found; {len(missing):,} missing, e.g. {named}")
     if repeated:
         notes.append(f"{repeated:,} repeated rows of the list kept once")
-    return "; ".join(notes)
+    return "; ".join([*notes, links] if links else notes)

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avbench.files import atomic
-
 FRAMES = 6  # of each clip's 16, evenly spread
 GAP = 4  # white pixels between clips
 
@@ -37,5 +35,6 @@ def write_picture(path: Path, pixels: Tensor) -> None:
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as file:
-        Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(file, format="png")
+    temporary = path.with_name(f".{path.name}")
+    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(temporary, format="png")
+    temporary.replace(path)

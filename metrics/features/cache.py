@@ -1,15 +1,22 @@
 """Features of reference clips, kept on disk: the second run on a split computes those of the reconstructions only."""
 
 import hashlib
+import io
+import os
+import secrets
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache as once
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from avbench.files import atomic
+from avbench.regular import open_regular
 
+DIGEST_BYTES = 32
 MAX_FILE_BYTES = 64 << 20
 
 
@@ -43,17 +50,41 @@ def _file(folder: Path, clip_id: str) -> Path:
 
 
 def _read(file: Path) -> np.ndarray | None:
-    """The kept features; None where there are none, or where the file is damaged (it is then computed and written again)."""
+    """The kept features; None where there are none, or where they are not what was written (they are then computed again)."""
     try:
-        if file.stat().st_size > MAX_FILE_BYTES:
+        with open_regular(file) as opened:
+            if os.fstat(opened.fileno()).st_size > MAX_FILE_BYTES:
+                return None
+            data = opened.read()
+        kept, digest = data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]
+        if hashlib.sha256(kept).digest() != digest:
             return None
-        return np.load(file, allow_pickle=False)  # type: ignore[no-any-return]
+        return np.load(io.BytesIO(kept), allow_pickle=False)  # type: ignore[no-any-return]
     except (OSError, ValueError, EOFError):
         return None
 
 
 def _write(file: Path, features: np.ndarray) -> None:
-    """Whole or not at all, so that processes may share the folder and a run may be killed at any time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(file) as out:
-        np.save(out, features)
+    """An array as NumPy saves it, and its sha256. Whole or not at all, so that processes may share the folder and a run may be
+    killed at any time; with the umask's permissions, so that a group may share it. A cache that cannot be written is no cache."""
+    out = io.BytesIO()
+    np.save(out, features)
+    data = out.getvalue()
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as opened:
+            opened.write(data + hashlib.sha256(data).digest())
+        os.replace(temporary, file)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        _note_once(str(file.parent.parent), error.strerror or str(error))
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@once
+def _note_once(folder: str, reason: str) -> None:
+    print(f"features of reference clips are not kept: {folder} cannot be written ({reason})", file=sys.stderr, flush=True)

@@ -12,8 +12,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from avbench import weights
-from avbench.artifact import fill
-from avbench.weights.load import tensors
+from avbench.errors import AvbenchError
 
 WEIGHTS = "vggish"
 SAMPLE_RATE = 16_000
@@ -58,7 +57,10 @@ def load(device: torch.device) -> VggishNet:
     """
     file = weights.path(WEIGHTS)
     model = VggishNet()
-    fill(model, tensors(weights.load_torch(file), file), file, "a VGGish")
+    try:
+        model.load_state_dict(weights.load_torch(file))
+    except (RuntimeError, TypeError) as error:  # what load_state_dict raises for other names, shapes or types
+        raise AvbenchError(f"{file} does not hold VGGish's weights: {str(error)[:300]}") from error
     return model.eval().to(device)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from avbench.data import convert, decode
+from avbench.data import convert
 from avbench.data.media import MediaError, read_clip, write_mp4
 
 PROTOCOL = {"num_frames": 16, "duration_s": 4.096, "resolution": 128, "sample_rate": 24_000}
@@ -77,7 +77,7 @@ def test_the_frames_are_those_of_the_middle(tmp_path: Path, seconds: float) -> N
 def test_a_variable_frame_rate_is_read_by_presentation_time(tmp_path: Path) -> None:
     times = [*np.arange(0, 3, 0.5), *np.arange(3, 4, 0.02), *np.arange(4, 8, 0.25)]
     path = make(tmp_path / "a.mkv", times, sound=tone(8))
-    duration = av.open(str(path)).duration / 1e6
+    duration = times[-1] + 0.04  # as long as the last picture is shown
     video, _ = read_clip(path, **PROTOCOL)
     wanted = (duration - 4.096) / 2 + 0.256 * np.arange(16)
     nearest = [grey_at(min(times, key=lambda time: abs(time - at))) for at in wanted]
@@ -197,13 +197,6 @@ def test_a_playlist_in_disguise_opens_no_other_file(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises((MediaError, av.error.FFmpegError)):
             read_clip(path, **PROTOCOL)
-
-
-def test_a_huge_picture_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path = make(tmp_path / "a.mp4", [n / 25 for n in range(25)], size=(640, 480), sound=tone(1))
-    monkeypatch.setattr(decode, "MAX_PIXELS", 300_000)
-    with pytest.raises(MediaError, match="640x480"):
-        read_clip(path, **PROTOCOL)
 
 
 @pytest.mark.parametrize(("height", "width", "rate", "channels"), [(128, 128, 24_000, 1), (121, 99, 30_720, 2), (128, 256, 44_100, 2)])

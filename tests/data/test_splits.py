@@ -1,6 +1,7 @@
 """Splits: preparing, resuming, sharing a folder, reading in batches; folder: and VGGSound lists."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -15,11 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from avbench.data import shards, splits, vggsound
+from avbench import locks
+from avbench.data import decode, files, shards, splits, vggsound
 from avbench.data.batches import read_arrays
 from avbench.data.media import write_mp4
 from avbench.data.source import Made
 from avbench.errors import AvbenchError, UsageError
+from avbench.paths import cache_root, data_root
 from avbench.types import ClipRef, Protocol
 
 SMALL = Protocol(num_frames=2, duration_s=1.0, resolution=8, sample_rate=100)
@@ -263,21 +266,182 @@ def test_a_folder_has_its_subfolders_as_labels_and_bad_files_as_failures(tmp_pat
     (folder / "cat" / "text.mp4").write_text("not a video " * 500)
     (folder / "cat" / "notes.txt").write_text("not looked at")
     (folder / "empty.webm").touch()
-    outside = video_files(tmp_path / "outside", ["secret.mp4"])
-    (folder / "link.mp4").symlink_to(outside / "secret.mp4")
+    outside = video_files(tmp_path / "outside", ["elsewhere.mp4"])
+    (folder / "link.mp4").symlink_to(outside / "elsewhere.mp4")
     (folder / "linked").symlink_to(outside)
+    (folder / "linked again").symlink_to(outside)
     (folder / "loop").symlink_to(folder)
+    (folder / "up").symlink_to(tmp_path)
+    (folder / "nowhere.mp4").symlink_to("gone.mp4")
+    (folder / "itself.mp4").symlink_to("itself.mp4")
+    os.mkfifo(folder / "fifo.mp4")
     split = splits.load(f"folder:{folder}", progress=False)
     assert [(clip.id, clip.label) for clip in split.clips] == [
         ("-three_x.MP4", None), ("cat/one.mp4", "cat"), ("cat/text.mp4", "cat"), ("dog/deep/two.mp4", "dog/deep"), ("empty.webm", None),
+        ("fifo.mp4", None), ("itself.mp4", None), ("link.mp4", None), ("linked/elsewhere.mp4", "linked"), ("nowhere.mp4", None),
     ]  # fmt: skip
-    [batch] = splits.batches(split, 8)
-    assert [failure.id for failure in batch.failures] == ["cat/text.mp4", "empty.webm"]
-    assert "decoded" in batch.failures[0].reason
-    assert "empty" in batch.failures[1].reason
+    [batch] = splits.batches(split, 16)
+    reasons = {failure.id: failure.reason for failure in batch.failures}
+    assert list(reasons) == ["cat/text.mp4", "empty.webm", "fifo.mp4", "itself.mp4", "nowhere.mp4"]
+    assert "decoded" in reasons["cat/text.mp4"]
+    assert "empty" in reasons["empty.webm"]
+    assert reasons["fifo.mp4"] == "is a fifo, not a file"
+    assert "symbolic links" in reasons["itself.mp4"]
+    assert reasons["nowhere.mp4"] == "is a link to nowhere"
     assert batch.clips is not None
-    assert len(batch.clips) == 3
-    assert split.num_official == 5
+    assert len(batch.clips) == 5
+    assert split.num_official == 10
+    assert split.note == "links to folders that are read already, not followed: linked again, loop, up"
+
+
+def test_names_that_are_not_utf8_have_ids_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    names = [b"\xff.mp4", rb"\xff.mp4", rb"\\xff.mp4", "é.mp4".encode()]
+    for name in names:
+        (tmp_path / "v" / os.fsdecode(name)).touch()
+    source = splits.find(f"folder:{tmp_path / 'v'}")
+    ids = {os.fsencode(path.name): clip.id for path, clip in zip(source.paths, source.clips, strict=True)}  # type: ignore[attr-defined]
+    assert ids == {names[0]: r"\xff.mp4", names[1]: r"\\xff.mp4", names[2]: r"\\\\xff.mp4", names[3]: "é.mp4"}
+
+
+def test_a_folder_without_the_word_is_told_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"is a folder; as a split it is called folder:{tmp_path}"):
+        splits.find(str(tmp_path))
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AVBENCH_CACHE", "~/cache of mine")
+    monkeypatch.setenv("AVBENCH_DATA", "~/data")
+    assert (cache_root(), data_root()) == (tmp_path / "cache of mine", tmp_path / "data")
+
+
+def test_bytes_that_differ_from_their_checksum_are_no_clip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use(monkeypatch, Numbers(tmp_path / "p"))
+    split = load()
+    for kind, clip in (("video", 3), ("audio", 5)):
+        with shards.shard_path(split.root, 0, kind).open("r+b") as file:
+            file.seek(-(256 - clip) * (384 if kind == "video" else 200), os.SEEK_END)
+            file.write(b"\xff")
+    [batch] = splits.batches(split, 10)
+    assert [failure.id for failure in batch.failures] == ["n/3", "n/5"]
+    assert all("differs from its checksum" in failure.reason for failure in batch.failures)
+
+
+def test_a_changed_index_line_is_damaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use(monkeypatch, Numbers(tmp_path / "p"))
+    index = load().root / "index.jsonl"
+    whole = index.read_text()
+    index.write_text(whole.replace('"pin4"', '"pin5"'))
+    with pytest.raises(AvbenchError, match="line 5 is damaged"):
+        load()
+    lines = [json.loads(line) for line in whole.splitlines()]
+    index.write_text("".join(json.dumps({key: value for key, value in line.items() if key != "check"}) + "\n" for line in lines))
+    assert len(load().entries) == 10  # written before there were checks
+    index.unlink()
+    os.mkfifo(index)
+    with pytest.raises(OSError, match="is a fifo"):
+        load()
+
+
+def test_the_decoder_is_part_of_the_checksum_and_of_the_stamp(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    name = f"folder:{video_files(tmp_path / 'v', ['a.mp4'])}"
+    before = splits.load(name, progress=False)
+    monkeypatch.setattr(decode, "identity", lambda: "another decoder")
+    after = splits.load(name, progress=False)
+    assert after.checksum != before.checksum
+    assert after.entries[0].row == 1  # made anew
+    assert after.entries[0].sha256 == before.entries[0].sha256
+
+
+def test_emulated_clips_have_no_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checksum of arcade-mini, as on the boards: it does not depend on PyAV."""
+    source = splits.find("arcade-mini")
+    entries = [shards.Entry(id=clip.id, stamp="", pin=pin, row=0) for clip, pin in zip(source.clips, source.pins, strict=True)]  # type: ignore[attr-defined]
+    wanted = splits._checksum(source, source.clips, entries)
+    monkeypatch.setattr(decode, "identity", lambda: "another decoder")
+    assert splits._checksum(source, source.clips, entries) == wanted
+    assert wanted[:16] == "38fddc3451da9a3b"
+
+
+def test_other_content_of_the_same_size_and_time_is_noticed(tmp_path: Path) -> None:
+    folder = video_files(tmp_path / "v", ["a.mp4", "b.mp4"])
+    size = max((folder / name).stat().st_size for name in ("a.mp4", "b.mp4"))
+    for name in ("a.mp4", "b.mp4"):
+        with (folder / name).open("ab") as file:
+            file.truncate(size)
+        os.utime(folder / name, ns=(10**18, 10**18))
+    before = splits.load(f"folder:{folder}", progress=False)
+    (folder / "a.mp4").write_bytes((folder / "b.mp4").read_bytes())
+    os.utime(folder / "a.mp4", ns=(10**18, 10**18))
+    after = splits.load(f"folder:{folder}", progress=False)
+    assert after.checksum != before.checksum
+    assert after.entries[0].sha256 == before.entries[1].sha256
+
+
+def test_a_read_only_cache_with_a_known_bad_clip_is_used_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    use(monkeypatch, Numbers(tmp_path / "p", fails=[2]))
+    wanted = load()
+
+    def refuse(path: Path, waiting: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(locks, "alone", refuse)
+    assert load() == wanted
+    assert "1 clips failed before and are not tried again" in capfd.readouterr().err
+    use(monkeypatch, Numbers(tmp_path / "q"))
+    with pytest.raises(AvbenchError, match=r"Read-only file system.*AVBENCH_CACHE to a folder that can be written") as caught:
+        load()
+    assert "Free some space" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_without_locks_is_used_with_a_note(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], code: int
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    use(monkeypatch, Numbers(tmp_path / "p"))
+    assert len(load().entries) == 10
+    assert "cannot be locked" in capfd.readouterr().err
+
+
+def test_a_system_without_fcntl_prepares_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(locks, "fcntl", None)
+    use(monkeypatch, Numbers(tmp_path / "p"))
+    assert len(load().entries) == 10
+
+
+def test_what_is_prepared_has_the_permissions_of_the_umask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use(monkeypatch, Numbers(tmp_path / "p"))
+    before = os.umask(0o002)
+    try:
+        root = load().root
+    finally:
+        os.umask(before)
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in root.iterdir()} == {
+        "lock": "0o664", "index.jsonl": "0o664", "0000.video.npy": "0o664", "0000.audio.npy": "0o664",
+    }  # fmt: skip
+    assert oct(root.stat().st_mode & 0o777) == "0o775"
+
+
+def test_a_file_that_ends_its_worker_keeps_its_pin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The pin is what the worker said before; the main process does not read a file that was too much for a worker."""
+    folder = video_files(tmp_path / "v", ["a.mp4"])
+    wanted = hashlib.sha256((folder / "a.mp4").read_bytes()).hexdigest()
+    (tmp_path / "doomed_worker.py").write_text(
+        "import os, av\nfrom avbench.data import media_worker, wire\n"
+        "media_worker.read_clip = lambda *_, **__: os._exit(9)\nwire.serve(media_worker.decode)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(files, "WORKER", "doomed_worker")
+    split = splits.load(f"folder:{folder}", progress=False)
+    assert "exit code 9" in str(split.entries[0].failure)
+    assert split.entries[0].pin == wanted
 
 
 def test_a_changed_file_is_prepared_anew_and_changes_the_checksum(tmp_path: Path) -> None:

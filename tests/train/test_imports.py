@@ -16,10 +16,9 @@ class Blocked(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Blocked())
 import avbench.cli.train, avbench.data.arcade, avbench.data.splits, avbench.train.loop
-from avbench.registry import plugins
 from avbench.train import recipes
 
-for name in plugins("recipe"):
+for name in recipes.RECIPES:
     recipes.config(name).trainee()
 """
 

@@ -1,0 +1,97 @@
+"""The sound of a clip: mono samples, each where its timestamp puts it. No torch: workers import this."""
+
+from collections.abc import Iterator
+
+import av
+import numpy as np
+from av.container import InputContainer
+
+from avbench.data import convert
+from avbench.data.convert import Float32
+from avbench.data.damage import MISSING_S, SAME_TIME_S, SILENT_S, MediaError, Said, SeekError, opening_damage
+from avbench.data.timeline import Window, choose, steps
+
+MARGIN_S = 0.2  # sound on both sides of the window for the resampling filter; a whole number of samples at all common rates
+PRE_ROLL_S = 0.5  # decoded before the window: a decoder needs some packets to settle
+MAX_PIECES = 200_000
+
+
+def read(container: InputContainer, said: Said, window: Window, sample_rate: int, *, seek: bool) -> Float32:
+    """Mono samples (about N,) from the window's start on. Raises MediaError for a hole, SeekError where a seek led too far."""
+    stream = choose(container)[1]
+    rate = stream.codec_context.sample_rate
+    first_time = window.start - MARGIN_S
+    placed = np.zeros(round((window.duration + 2 * MARGIN_S) * rate), dtype=np.float32)
+    known = np.zeros(len(placed), dtype=np.bool_)
+    expected = None
+    for time, samples in _pieces(container, said, window, first_time, seek=seek):
+        position = round((time - first_time) * rate)
+        if expected is not None and abs(position - expected) < SAME_TIME_S * rate:
+            position = expected
+        expected = position + len(samples)
+        begin, end = max(position, 0), min(expected, len(placed))
+        if begin < end:
+            placed[begin:end] = samples[begin - position : end - position]
+            known[begin:end] = True
+        if expected >= len(placed):
+            break
+    _check_holes(known[round(MARGIN_S * rate) :], rate, window)
+    return convert.resample(placed, rate, sample_rate)[round(MARGIN_S * sample_rate) :]
+
+
+def _check_holes(known: np.ndarray, rate: int, window: Window) -> None:
+    """known (N,): which samples from the window's start on the file has."""
+    length = window.expected_end - window.start
+    places = np.flatnonzero(known[: max(1, round(length * rate))])
+    if len(places) == 0:
+        raise MediaError(f"has no sound between {window.start:.1f} s and {window.expected_end:.1f} s")
+    late, early = places[0] / rate, length - (places[-1] + 1) / rate
+    if late > MISSING_S:
+        raise MediaError(f"has no sound for the first {late:.1f} s of the clip")
+    if early > MISSING_S:
+        raise MediaError(f"is cut off: its sound ends {early:.1f} s before the clip does")
+    holes = np.diff(places)
+    widest = int(holes.argmax()) if len(holes) else 0
+    if len(holes) and holes[widest] / rate > SILENT_S:
+        at = window.start + places[widest] / rate
+        raise MediaError(f"has a hole: no sound for {holes[widest] / rate:.2f} s from {at:.2f} s on, at most {SILENT_S} s is allowed")
+
+
+def _pieces(container: InputContainer, said: Said, window: Window, first_time: float, *, seek: bool) -> Iterator[tuple[float, Float32]]:
+    """Time and mono samples (n,) of decoded sound, all channels averaged, none of it damaged from `first_time` on."""
+    stream = choose(container)[1]
+    rate = stream.codec_context.sample_rate
+    if seek:
+        assert stream.time_base is not None
+        container.seek(max(0, int((first_time - PRE_ROLL_S) / stream.time_base)), stream=stream)
+    opening = opening_damage(container, said, seek=seek)
+    time, count = 0.0, 0
+    for step in steps(container, stream, said, window):
+        at = time if step.time is None else step.time
+        wrong = step.damage or opening
+        if wrong is not None and at >= first_time:
+            raise MediaError(f"has damaged sound at about {at:.2f} s: {wrong}")
+        for frame in step.frames:
+            assert isinstance(frame, av.AudioFrame)
+            if frame.sample_rate != rate:
+                raise MediaError(f"changes its sample rate from {rate} to {frame.sample_rate} Hz")
+            time = time if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+            if count == 0 and seek and time > first_time + SAME_TIME_S:
+                raise SeekError
+            if count > MAX_PIECES:
+                raise MediaError("has too many pieces of sound")
+            count += 1
+            yield time, _mono(frame)
+            time += frame.samples / rate
+
+
+def _mono(frame: av.AudioFrame) -> Float32:
+    """(n,) in [-1, 1] (floating-point sound may go beyond)."""
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, len(frame.layout.channels)).T
+    if samples.dtype == np.uint8:
+        samples = samples.astype(np.float32) / 128 - 1
+    elif np.issubdtype(samples.dtype, np.integer):
+        samples = samples.astype(np.float32) / 2.0 ** (8 * samples.dtype.itemsize - 1)
+    return np.nan_to_num(samples.mean(axis=0, dtype=np.float32), posinf=1.0, neginf=-1.0)

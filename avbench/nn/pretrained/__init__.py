@@ -1,1 +1,0 @@
-"""Pretrained networks that metrics and trainings look through."""

@@ -1,0 +1,50 @@
+"""Whole held-out clips through the codes of the moving average and nothing else."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avbench.metrics.mr_stft import mr_stft
+from avbench.tokenizers.avtok.melbox import mel_to_box
+from avbench.tokenizers.mel import log_mel
+from avbench.train.clips import Clips
+from avbench.train.data import INT16_SCALE
+from avbench.train.picture import sheet, spectrogram
+from avbench.train.trainee import HeldOut
+
+PICTURED = 4  # clips
+PIXELS = 160  # height of a spectrogram
+
+
+def evaluate(codec: nn.Module, clips: Clips, codebooks: tuple[int, ...], device: torch.device) -> HeldOut:
+    """mr_stft, mel_l1 (natural-log units, 80 bands) and codes (share of the entries in use, mean over codebooks).
+
+    codebooks: numbers of codebooks to be tried; names get "@2" and so on, but for the last one. (): all codebooks there are.
+    """
+    reference = torch.stack([torch.from_numpy(clips.reader.samples(index).copy()) for index in clips.indices]).float() * INT16_SCALE
+    values: dict[str, float] = {}
+    recon = reference
+    for number in codebooks or (None,):
+        suffix = "" if not codebooks or number == codebooks[-1] else f"@{number}"
+        recon, codes = _through(codec, reference, () if number is None else (number,), device)
+        values[f"mr_stft{suffix}"] = float(mr_stft(reference[:, None], recon[:, None]).mean())
+        values[f"mel_l1{suffix}"] = float((log_mel(recon) - log_mel(reference)).abs().mean())
+        values["codes"] = _use(codes, codec)
+    return HeldOut(values=values, picture=sheet(_rows(reference), _rows(recon)))
+
+
+def _through(codec: Any, audio_BN: Tensor, codebooks: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Reconstruction and codes (B, K, L) of each clip."""
+    codes = [codec.tokenize(clip[None].to(device), *codebooks) for clip in audio_BN]
+    recon = torch.cat([codec.detokenize(code).float().cpu() for code in codes])
+    return recon[:, : audio_BN.shape[1]].clamp(-1, 1), torch.cat(codes).cpu()
+
+
+def _use(codes_BKL: Tensor, codec: Any) -> float:
+    entries = codec.quantizer.config.entries
+    return sum(len(book.unique()) / entries for book in codes_BKL.unbind(1)) / codes_BKL.shape[1]
+
+
+def _rows(audio_BN: Tensor) -> list[Tensor]:
+    return [spectrogram(box[0, 0], PIXELS) for box in mel_to_box(log_mel(audio_BN[:PICTURED]))]

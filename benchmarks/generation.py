@@ -1,0 +1,265 @@
+"""What does a generator make of a tokenizer's tokens? `python benchmarks/generation.py [--recipe ar-mini] [--clips 8000] [--only NAME]`.
+
+Trains tokenizers of equals (the same clips of arcade-train, as many seen by each) and the same generator through the tokens of each
+(trainings in out/ are resumed, finished ones kept), generates arcade-test's first 202 clips (two of each game) for each task, as does the
+generator that comes with avtok; keeps the results in runs/reference/ and writes leaderboards/generation-RECIPE.md: bits per held-out clip,
+each row against `shuffled` and chance, each tokenizer against AVTok under VFAL. With --only, the others' rows are those that were kept;
+distances of distributions are then compared for none of them (their features are not kept). The tables themselves: `avbench table --split
+arcade-test`.
+
+Bits are of all target tokens of a clip under the generator: they compare tokenizers of any length, but a tokenizer that says less about a
+clip also costs fewer; read them beside its reconstruction.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+from reference import REFERENCE, keep
+from schedules import difference
+from tabulate import tabulate
+
+from avbench.board.compare import compare
+from avbench.run.evaluate import load
+from avbench.types import RunSpec, Task
+
+SPLIT, CLIPS, TRAINED_ON = "arcade-test", 202, 2_020
+TOKENIZER_CLIPS = 5_200  # seen by each tokenizer of equals, as in benchmarks/schedules.py
+TASKS: tuple[Task, ...] = ("a2v", "v2a", "av")
+CONTROLS: dict[Task, tuple[str, ...]] = {  # real and copy-train show whole clips, in every task the same
+    "a2v": ("shuffled",), "v2a": ("shuffled",), "av": ("real", "shuffled", "copy-train"),
+}  # fmt: skip
+CHANCE = 1 / 101
+# The same for every generator. On arcade-val no other way is clearly better (python benchmarks/drawing.py); first looked at on test clips.
+DRAWN = ("--temperature", "0.5", "--guidance", "3")
+ALSO: dict[Task, tuple[str, ...]] = {"a2v": (), "v2a": (), "av": ("--chain",)}
+JUDGED = {"a2v": "class_accuracy_video", "v2a": "class_accuracy_audio", "av": "class_accuracy_av"}
+COMPARED = ("gfvd", "gfad_aisfx", "class_accuracy_video", "class_accuracy_audio", "av_agreement")
+PAGE = """# Generators ({recipe}) at an equal number of clips
+
+Made by `python benchmarks/generation.py`: {clips:,} training clips seen by each generator in all ({trained_on:,} different ones of
+arcade-train, the three tasks in turn), {tokenizer_clips:,} of the same by each tokenizer (by each half of a composite), one seed. Generated
+for the first {num} clips of {split} with {drawn}. Intervals and tests are over clips: they do not cover the luck of a seed.
+
+## Held-out bits
+
+101 clips of arcade-val, whole targets; perplexity is of one token. Minutes: of one core, often shared with other work. {shipped} is the
+generator that comes with avtok ({clips_shipped:,} clips), of a tokenizer that saw more. "alone": a model of that task only, which saw
+as many clips of it as the model of three tasks.
+
+{bits}
+
+## Does what is generated belong together, and to its class?
+
+AV agreement: B - A against `shuffled`, paired over clips, 95 % interval; * p < 0.05 after Holm's correction over all metrics of the two
+runs. Class accuracy (of {judged}) with its 95 % interval; chance is {chance:.2%}.
+
+{verdicts}
+
+## Against {base}
+
+B - A, paired over the clips, 95 % interval; * p < 0.05 after Holm's correction over all metrics.
+
+{paired}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speaker:
+    """A tokenizer that a generator is trained on. recipes: of its parts, trained here (out/RECIPE-CLIPS); none: as it comes.
+
+    generator: one that is trained already; else out/GENERATOR-NAME-CLIPS.
+    """
+
+    name: str
+    tokenizer: str
+    recipes: tuple[str, ...] = ()
+    generator: Path | None = None
+
+    def arguments(self, option: str) -> list[str]:
+        """For the command line."""
+        folders = "+".join(f"out/{recipe}-{TOKENIZER_CLIPS}" for recipe in self.recipes)
+        return ["--tokenizer", self.tokenizer, *([option, folders] if folders else [])]
+
+
+GENERATORS = (
+    Speaker(name="avtok-vfal", tokenizer="avtok", recipes=("avtok-mini",)),
+    Speaker(name="avtok-vanilla", tokenizer="avtok", recipes=("avtok-mini-vanilla",)),
+    Speaker(name="larp+wavtokenizer", tokenizer="larp+wavtokenizer", recipes=("larp-mini", "wavtokenizer-mini-40")),
+    Speaker(name="avtok as it comes", tokenizer="avtok", generator=Path("tokenizers/avtok/generator")),
+)
+BASE = GENERATORS[0].name
+
+
+def avbench(*arguments: str) -> str:
+    """The last line that `avbench ARGUMENTS` prints. Raises CalledProcessError where it fails."""
+    done = subprocess.run([sys.executable, "-m", "avbench", *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip().splitlines()[-1]
+
+
+def train(speaker: Speaker, recipe: str, clips: int) -> Path:
+    """The generator's folder, trained to its end on a tokenizer that is."""
+    for part in speaker.recipes:
+        avbench("train", part, "--limit", str(TRAINED_ON), "--clips", str(TOKENIZER_CLIPS))
+    out = generator_folder(speaker, recipe, clips)
+    if speaker.generator is None:
+        options = ["--limit", str(TRAINED_ON), "--clips", str(clips), "--out", str(out)]
+        avbench("train", recipe, *speaker.arguments("--tokenizer-checkpoint"), *options)
+    return out
+
+
+def train_alone(task: Task, recipe: str, clips: int) -> None:
+    """A model of one task of BASE's tokens, on as many clips of it as the model of three tasks saw; its manifest is kept."""
+    speaker, turns = GENERATORS[0], len(TASKS)
+    out = Path("out") / f"{recipe}-{BASE}-{task}-{clips}"
+    options = ["--tasks", task, "--limit", str(TRAINED_ON), "--clips", str(clips // turns), "--out", str(out)]
+    avbench("train", recipe, *speaker.arguments("--tokenizer-checkpoint"), *options)
+    keep_generator(out, alone_name(task), clips)
+
+
+def alone_name(task: Task) -> str:
+    """Of a kept manifest and its row."""
+    return f"{BASE}, {task} alone"
+
+
+def generator_folder(speaker: Speaker, recipe: str, clips: int) -> Path:
+    """Where its generator is, or will be."""
+    return speaker.generator or Path("out") / f"{recipe}-{speaker.name}-{clips}"
+
+
+def control(name: str, task: Task) -> Path:
+    """The finished run of real clips: the kept one, where it was made by the same code of the same clips."""
+    kept = REFERENCE / load(RunSpec(tokenizer=name, split=SPLIT, task=task, limit=CLIPS)).run_id
+    return kept if (kept / "result.json").exists() else evaluate(Speaker(name=name, tokenizer=name), None, task)
+
+
+def evaluate(speaker: Speaker, generator: Path | None, task: Task) -> Path:
+    """The finished run's folder; kept in runs/reference/."""
+    chosen = ["--generator", str(generator), *DRAWN, *ALSO[task]] if generator else []
+    run = Path(
+        avbench("run", *speaker.arguments("--checkpoint"), *chosen, "--task", task, "--split", SPLIT, "--limit", str(CLIPS),
+                "--save-samples", "2")
+    )  # fmt: skip
+    keep(run)
+    return run
+
+
+def bits_row(name: str, clips: int) -> list[str]:
+    """Bits per clip of each task, and perplexity of a token, by the kept manifest."""
+    facts = json.loads(_kept_generator(name, clips).read_text())
+    held_out, space = facts["provenance"]["held_out"], facts["layout"]["space"]
+    tokens = [str(space[name]["num_codebooks"] * space[name]["length"]) for name in ("video", "audio")]
+    pairs = [(held_out.get(f"{task}_bits"), held_out.get(f"{task}_perplexity")) for task in TASKS]
+    numbers = ["" if bits is None else f"{bits:,.0f} ({perplexity:.1f})" for bits, perplexity in pairs]
+    return [name, " + ".join(tokens), *numbers, f"{facts['provenance']['minutes']:.0f}"]
+
+
+def verdict_row(name: str, task: str, run: Path, shuffled: Path) -> list[str]:
+    """Agreement against `shuffled`, class accuracy against chance."""
+    agreement = next(row for row in compare(shuffled, run).rows if row.column.metric == "av_agreement")
+    values: dict[str, Any] = {value["name"]: value for value in json.loads((run / "result.json").read_text())["values"]}
+    accuracy = values[JUDGED[task]]
+    found = agreement.difference
+    star = " *" if agreement.p_holm is not None and agreement.p_holm < 0.05 else ""
+    difference = "n/a" if found.difference is None else f"{found.difference:+.1%} [{found.ci_low:+.1%}, {found.ci_high:+.1%}]{star}"
+    if accuracy["value"] is None:
+        return [task, name, difference, f"n/a: {accuracy['reason']}", ""]
+    better = "yes" if accuracy["ci_low"] > CHANCE else "no"
+    return [task, name, difference, f"{accuracy['value']:.1%} [{accuracy['ci_low']:.1%}, {accuracy['ci_high']:.1%}]", better]
+
+
+def paired_rows(runs: dict[tuple[Task, str], Path]) -> list[list[str]]:
+    """Task, speaker, and each metric of COMPARED against BASE. runs: of (task, speaker)."""
+    rows = []
+    for (task, name), run in runs.items():
+        if name != BASE and (task, BASE) in runs:
+            found = {row.column.metric: row for row in compare(runs[task, BASE], run).rows}
+            rows.append([task, name, *(difference(found[metric]) for metric in COMPARED)])
+    return rows
+
+
+def animate(run: Path, path: Path) -> None:
+    """The run's first sample (no other is chosen) as an animated picture, without its sound."""
+    movie = min((run / "samples").glob("*.mp4"))
+    with av.open(str(movie)) as container:
+        frames = [frame.to_image() for frame in container.decode(video=0)]
+        rate = container.streams.video[0].average_rate
+    assert rate is not None
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=round(1000 / float(rate)), loop=0, quality=60)
+
+
+def keep_generator(folder: Path, name: str, clips: int) -> None:
+    """The manifest in runs/reference/: whose tokens, how trained, held-out bits."""
+    file = _kept_generator(name, clips)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text((folder / "manifest.json").read_text())
+
+
+def _kept_generator(name: str, clips: int) -> Path:
+    return REFERENCE / "generators" / f"{name}-{clips}.json"
+
+
+def kept_run(speaker: Speaker, generator: Path, task: Task) -> Path | None:
+    """The folder in runs/reference/ that the same command made, if there is one."""
+    options = [*speaker.arguments("--checkpoint"), "--generator", str(generator), *DRAWN, *ALSO[task]]
+    for file in sorted(REFERENCE.glob(f"*_{task}_*/manifest.json")):
+        if " ".join(options) in json.loads(file.read_text())["command"]:
+            whole = Path("runs") / file.parent.name
+            return whole if whole.exists() else file.parent
+    return None
+
+
+def page(recipe: str, clips: int, runs: dict[tuple[Task, str], Path], controls: dict[tuple[Task, str], Path]) -> str:
+    """The page of all rows at hand. runs, controls: of (task, name)."""
+    names = [*(speaker.name for speaker in GENERATORS), *(alone_name(task) for task in TASKS)]
+    known = [name for name in names if _kept_generator(name, clips).exists()]
+    shipped = json.loads((GENERATORS[-1].generator / "manifest.json").read_text())  # type: ignore[operator]
+    verdicts = [verdict_row(name, task, run, controls[task, "shuffled"]) for (task, name), run in {**runs, **controls}.items()]
+    heads = ["tokens of", "video + audio tokens", *(f"{task} bits (perplexity)" for task in TASKS), "minutes"]
+    return PAGE.format(
+        recipe=recipe, clips=clips, trained_on=TRAINED_ON, tokenizer_clips=TOKENIZER_CLIPS, num=CLIPS, split=SPLIT, chance=CHANCE,
+        base=BASE, shipped=f'"{GENERATORS[-1].name}"', clips_shipped=shipped["provenance"]["clips_seen"],
+        drawn=f"{' '.join(DRAWN)} (av: {' '.join(ALSO['av'])} too)",
+        judged="the video for a2v, the sound for v2a, both for av",
+        bits=table([bits_row(name, clips) for name in known], heads),
+        verdicts=table(sorted(verdicts), ["task", "row", "AV agreement against shuffled", "class accuracy", "above chance"]),
+        paired=table(paired_rows(runs), ["task", "tokens of", *COMPARED]),
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Train, generate, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="ar-mini")
+    parser.add_argument("--clips", type=int, default=8_000)
+    parser.add_argument("--only", action="append", help="Of GENERATORS, by name; may be repeated.")
+    given = parser.parse_args()
+    runs: dict[tuple[Task, str], Path] = {}
+    for speaker in GENERATORS:
+        chosen = not given.only or speaker.name in given.only
+        folder = train(speaker, given.recipe, given.clips) if chosen else generator_folder(speaker, given.recipe, given.clips)
+        if chosen:
+            keep_generator(folder, speaker.name, given.clips)
+        for task in TASKS:
+            if chosen and speaker.name == BASE:
+                train_alone(task, given.recipe, given.clips)
+            run = evaluate(speaker, folder, task) if chosen else kept_run(speaker, folder, task)
+            runs |= {(task, speaker.name): run} if run else {}
+            if chosen and run and speaker is GENERATORS[-1]:
+                animate(run, Path("docs") / f"generated-{task}.webp")
+    controls = {(task, name): control(name, task) for task, names in CONTROLS.items() for name in names}
+    Path("leaderboards", f"generation-{given.recipe}.md").write_text(page(given.recipe, given.clips, runs, controls))
+
+
+def table(rows: list[list[str]], headers: list[str]) -> str:
+    """Markdown, cells as they are."""
+    return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Makes the results that the README's tables are built of: `python benchmarks/reference.py [SPLIT ...]`.
+
+arcade-mini and vggsound-test have every tokenizer at every setting, arcade-test (1,010 clips, a quarter of an hour each) a selection.
+The baselines trained here are read from out/, where `avbench train RECIPE --limit 2020` leaves them; those that are not there are named
+and left out.
+
+Evaluates (resuming what is there) and keeps manifest, rows and values in runs/reference/; then
+`avbench table --runs-dir runs/reference --write` and `python benchmarks/readme.py`. Features, for `avbench compare`, stay in runs/.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+TOKENIZERS = (
+    "avtok",
+    "static-frame+silence",
+    "identity",
+    "mel-vocoder",
+    "h264",
+    "opus",
+    "h264-opus",
+    "h264@5k-opus@12k",
+    "h264@1k-opus@6k",
+    "pca-vq@128x12",
+    "pca-vq",
+    "pca-vq@1024x13",
+)
+LARP, WAV_40, WAV_75, ENCODEC = "out/larp-mini", "out/wavtokenizer-mini-40", "out/wavtokenizer-mini-75", "out/encodec-mini"
+TRAINED_HERE = (  # tokenizer, --checkpoint
+    ("larp", LARP),
+    ("wavtokenizer", WAV_40),
+    ("wavtokenizer", WAV_75),
+    ("encodec@1.5k", ENCODEC),
+    ("encodec@3k", ENCODEC),
+    ("larp+wavtokenizer", f"{LARP}+{WAV_40}"),
+    ("larp+encodec@1.5k", f"{LARP}+{ENCODEC}"),
+)
+SPLITS = {
+    "arcade-mini": TOKENIZERS,
+    "vggsound-test": TOKENIZERS,
+    "arcade-test": ("avtok", "static-frame+silence", "class-mean", "mel-vocoder", "pca-vq", "h264@1k-opus@6k"),
+}
+KEPT = ("manifest.json", "result.json", "clips.jsonl")
+REFERENCE = Path("runs") / "reference"
+
+
+def evaluate(tokenizer: str, split: str, checkpoint: str | None = None) -> Path:
+    """The folder of the finished run. Raises CalledProcessError where it fails."""
+    command = [sys.executable, "-m", "avbench", "run", "--tokenizer", tokenizer, "--split", split]
+    command += ["--checkpoint", checkpoint] if checkpoint else []
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return Path(done.stdout.strip().splitlines()[-1])
+
+
+def keep(run: Path) -> None:
+    """Copy the small files of `run` to runs/reference/, in place of an earlier run of the same tokenizer and split."""
+    name = run.name.rpartition("_")[0]
+    for old in REFERENCE.glob(f"{name}_*"):
+        if old.name.rpartition("_")[0] == name:
+            shutil.rmtree(old)
+    (REFERENCE / run.name).mkdir(parents=True)
+    for file in KEPT:
+        shutil.copy(run / file, REFERENCE / run.name / file)
+
+
+def main() -> None:
+    """Every tokenizer on every split asked for."""
+    for split in sys.argv[1:] or SPLITS:
+        for tokenizer, checkpoint in (*((name, None) for name in SPLITS[split]), *TRAINED_HERE):
+            missing = [path for path in (checkpoint or "").split("+") if path and not Path(path).is_dir()]
+            if missing:
+                print(f"{tokenizer}: left out, {', '.join(missing)} is not there", flush=True)
+                continue
+            run = evaluate(tokenizer, split, checkpoint)
+            keep(run)
+            print(run.name, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""EnCodec: the tokenizer, its checkpoints, and its training."""

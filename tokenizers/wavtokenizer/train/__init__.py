@@ -1,1 +1,0 @@
-"""WavTokenizer's training: the recipes. avbench/train/waveform/ does the rest."""
