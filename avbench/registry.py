@@ -19,7 +19,7 @@ from avbench.metric import Metric, MetricOptions
 from avbench.tokenizer import Tokenizer, TokenizerOptions
 from avbench.types import Task
 
-GROUPS = {"tokenizer": "avbench.tokenizers", "metric": "avbench.metrics", "split": "avbench.splits"}
+GROUPS = {"tokenizer": "avbench.tokenizers", "metric": "avbench.metrics", "split": "avbench.splits", "recipe": "avbench.recipes"}
 # Offered by name, not part of a run that names no metrics: slower or near-duplicate variants of a default one.
 OPTIONAL_METRICS = frozenset(
     {
@@ -61,7 +61,7 @@ class Plugin:
 
 
 def plugins(kind: str) -> dict[str, Plugin]:
-    """Every registered name of a kind ("tokenizer", "metric", "split"). avbench's own names cannot be taken over by a plugin."""
+    """Every registered name of a kind ("tokenizer", "metric", "split", "recipe"). avbench's own names cannot be taken over by a plugin."""
     found: dict[str, Plugin] = {}
     for entry in entry_points(group=GROUPS[kind]):
         distribution = entry.dist.name if entry.dist else "unknown"
@@ -132,7 +132,7 @@ def default_metrics(task: Task = "reconstruct") -> tuple[str, ...]:
 
 
 def _composite(name: str, checkpoint: str | None, device: torch.device | str, seed: int) -> Tokenizer:
-    from avbench.tokenizers.composite import Composite
+    from avbench.composite import Composite
 
     names = name.split("+")
     if len(names) != 2:

@@ -11,7 +11,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from avbench.board.table import Group, leaderboard, render
+from avbench.board.formats import render
+from avbench.board.table import Group, leaderboard
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- (table|code|output) (\S[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from avbench import weights
 from avbench.metric import MetricInfo, MetricOptions
-from avbench.metrics.features import aisfx, vggish
+from avbench.metrics.features import vggish
 from avbench.metrics.features.cache import cached_features
 from avbench.metrics.features.recent import features_of
 from avbench.metrics.frechet import DDOF, frechet_from_features
+from avbench.nn.pretrained import aisfx
 from avbench.types import ClipBatch, Tokens
 
 MIN_CLIPS = 10

@@ -75,6 +75,17 @@ def test_an_installed_plugin_is_evaluated_by_name(avbench: Command, with_toy: di
     assert "block-mean" in done.stdout
 
 
+def test_an_installed_plugins_recipe_is_listed_and_trained(
+    avbench: Command, with_toy: dict[str, str], clip_folder: Path, tmp_path: Path
+) -> None:
+    listed = avbench("list", "recipes", environment=with_toy).stdout
+    assert any("toy-codec" in line and "avbench-block-mean" in line for line in listed.splitlines())
+    done = avbench("train", "toy-codec", "--split", f"folder:{clip_folder}", "--out", "out", "--device", "cpu", environment=with_toy)
+    assert done.returncode == 0, done.stderr
+    assert "toy-codec: finished; 64 clips seen" in done.stdout
+    assert (tmp_path / "out" / "codec.pt").is_file()
+
+
 def test_a_broken_plugin_is_named_and_takes_no_other_down(avbench: Command, with_broken: dict[str, str], clip_folder: Path) -> None:
     listed = avbench("list", "tokenizers", environment=with_broken)
     assert listed.returncode == 0, listed.stderr

@@ -1,6 +1,6 @@
 """BigVGAN, the generator (Lee et al. 2023, arXiv 2206.04658, and version 2 of its authors' repository), for inference.
 
-Of the published files with 80 bands at 22.05 kHz, three were trained on the mel of `avbench.tokenizers.mel` (FFT and window 1024, hop 256,
+Of the published files with 80 bands at 22.05 kHz, three were trained on the mel of `avbench.nn.mel` (FFT and window 1024, hop 256,
 Slaney bands from 0 to 8000 Hz): `bigvgan_v2_22khz_80band_fmax8k_256x`, `bigvgan_22khz_80band` and `bigvgan_base_22khz_80band`. The fourth,
 `bigvgan_v2_22khz_80band_256x`, has bands up to 11,025 Hz: its 80 numbers mean other frequencies, so it is refused, as are the models of
 100 and 128 bands. Sound at 24 kHz is relabelled as 22.05 kHz, as for HiFi-GAN (see mel.py).
@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avbench.errors import AvbenchError
-from avbench.tokenizers import mel
-from avbench.tokenizers.published import check_sizes, fit, fold_weight_norm, read_json, read_state, tensors
+from avbench.files import read_json
+from avbench.nn import mel
+from avbench.tokenizers.published import MAX_CONFIG_BYTES, check_sizes, fit, fold_weight_norm, read_state
+from avbench.weights.load import tensors
 
 FRONT_END = {
     "num_mels": mel.NUM_MELS,
@@ -188,7 +190,7 @@ def load(path: Path, config_path: Path) -> BigVganGenerator:
     Raises AvbenchError where the config is of another mel than ours, or where the file is not what the config says.
     """
     config = read_config(config_path)
-    content = read_state(path)
+    content = read_state([path])
     if not isinstance(content, dict) or "generator" not in content:
         raise AvbenchError(f'{path} is not a BigVGAN generator: it has no "generator"')
     state = _without_filters(fold_weight_norm(tensors(content["generator"], path), str(path)), path)
@@ -197,7 +199,7 @@ def load(path: Path, config_path: Path) -> BigVganGenerator:
 
 def read_config(path: Path) -> BigVganConfig:
     """The network of a config.json. Raises AvbenchError for another front end, or a network that makes no 256 samples of a frame."""
-    values = read_json(path)
+    values = read_json(path, MAX_CONFIG_BYTES)
     for name, ours in FRONT_END.items():
         if values.get(name) != ours:
             theirs = "missing" if name not in values else "null: half the sample rate" if values[name] is None else values[name]

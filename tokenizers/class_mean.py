@@ -3,18 +3,14 @@
 One token a clip names the class. It is told the label, which no tokenizer is: a control, never ranked.
 """
 
-import json
-import os
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from avbench.artifact import read_file, write_file
 from avbench.errors import AvbenchError
 from avbench.paths import cache_root
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
@@ -93,21 +89,16 @@ def class_means(batches: Iterable[ClipBatch]) -> tuple[list[str], Tensor]:
 
 def save(labels: list[str], pictures: Tensor, file: Path) -> None:
     """Write the fitted file, all of it or nothing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".class-mean-") as scratch:
-        part = Path(scratch) / file.name
-        save_file({"pictures": pictures.cpu().contiguous()}, part, metadata={"labels": json.dumps(labels)})
-        os.replace(part, file)
+    write_file(file, {"pictures": pictures}, labels, key="labels")
 
 
 def load(file: Path) -> tuple[list[str], Tensor]:
     """Labels and pictures. Raises AvbenchError where the file is damaged or of another kind."""
     try:
-        with safe_open(file, framework="pt") as content:
-            labels = json.loads((content.metadata() or {})["labels"])
-            pictures = content.get_tensor("pictures")
-        if not isinstance(labels, list) or pictures.ndim != 4 or len(pictures) != len(labels) + 1 or not pictures.isfinite().all():
+        labels, tensors = read_file(file, key="labels")
+        pictures = tensors["pictures"]
+        if not isinstance(labels, list) or pictures.ndim != 4 or len(pictures) != len(labels) + 1 or pictures.dtype != torch.float32:
             raise ValueError("its pictures do not belong to its labels")
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (AvbenchError, ValueError, KeyError) as error:
         raise AvbenchError(f"{file} holds no mean pictures: {error}; remove it and it is made again") from error
     return labels, pictures

@@ -10,10 +10,10 @@ from dataclasses import replace
 import av
 import torch
 
+from avbench.composite import Composite
 from avbench.errors import UsageError
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers import h264, opus
-from avbench.tokenizers.composite import Composite
 from avbench.tokenizers.edges import audio_duration, bytes_tokens, clip_bytes, need_mono, need_video, stack, to_uint8, video_duration
 from avbench.types import ClipBatch, Tokens
 

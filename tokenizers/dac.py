@@ -6,7 +6,7 @@ and TensorBoard; its weights file is read all the same.
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +23,14 @@ from avbench.tokenizers.published import (
     first_here,
     fit,
     fold_weight_norm,
-    read_json,
+    read_config,
     read_state,
     require,
-    tensors,
-    weights_file,
+    weights_files,
 )
 from avbench.tokenizers.waveform_codec import WaveformCodec, pick_rate
+from avbench.weights import is_official
+from avbench.weights.load import tensors
 
 if TYPE_CHECKING:
     from transformers import DacModel
@@ -57,7 +58,7 @@ class Checkpoint:
 
     model: "DacModel"
     sha256: str
-    trained_on: str = "not stated"
+    trained_on: str
 
 
 class Dac(WaveformCodec):
@@ -106,13 +107,11 @@ def load_checkpoint(path: Path | None, device: torch.device | str = "cpu") -> Ch
     """
     require("transformers", "dac", "DAC")
     if path is None:
-        return replace(_from_file(first_here(WEIGHTS), OFFICIAL_CONFIG, device), trained_on=OFFICIAL)
-    if path.is_file():
-        return _from_file(path, OFFICIAL_CONFIG, device)
-    given = read_json(path / CONFIG)
-    config = {key: given[key] for key in OFFICIAL_CONFIG if key in given}
-    found = _from_file(weights_file(path), config, device)
-    return replace(found, trained_on=OFFICIAL) if config == OFFICIAL_CONFIG else found
+        path = first_here(WEIGHTS)
+    if not path.is_dir():
+        return _from_files([path], OFFICIAL_CONFIG, device)
+    files, given = weights_files(path), read_config(path)
+    return _from_files(files, {key: given[key] for key in OFFICIAL_CONFIG if key in given}, device)
 
 
 def from_authors(content: dict[str, Any], where: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -132,17 +131,17 @@ def from_authors(content: dict[str, Any], where: Path) -> tuple[dict[str, Any], 
     return config, {_renamed(name, len(rates)): tensor for name, tensor in state.items()}
 
 
-def _from_file(file: Path, config: dict[str, Any], device: torch.device | str) -> Checkpoint:
+def _from_files(files: list[Path], config: dict[str, Any], device: torch.device | str) -> Checkpoint:
     from transformers import DacConfig, DacModel
 
-    sha256, content = checked_sha256(file), read_state(file)
+    sha256, content, file = checked_sha256(files), read_state(files), files[0]
     if isinstance(content, dict) and "state_dict" in content:
         config, state = from_authors(content, file)
     else:
         state = fold_weight_norm(tensors(content, file), str(file))
     check_sizes(config, DEPTHS, f"{file.parent / CONFIG}")
     model = fit(lambda: DacModel(DacConfig(**config)), state, f"DAC checkpoint {file}", device)
-    return Checkpoint(model=model, sha256=sha256)
+    return Checkpoint(model=model, sha256=sha256, trained_on=OFFICIAL if is_official(WEIGHTS, files, sha256) else "not stated")
 
 
 def _renamed(name: str, depth: int) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avbench.artifact import fill
 from avbench.errors import AvbenchError
-from avbench.weights import load_torch
+from avbench.weights.load import load_torch, tensors
 
 NUM_MELS = 80
 UPSAMPLING = ((8, 16), (8, 16), (2, 4), (2, 4))  # stride and kernel of each transposed convolution: 256 samples a frame
@@ -62,13 +63,10 @@ def load(path: Path, sha256: str | None = None) -> HifiGanGenerator:
     content = load_torch(path, sha256)
     if not isinstance(content, dict) or not isinstance(content.get("generator"), dict):
         raise AvbenchError(f'{path} is not a HiFi-GAN checkpoint: it has no "generator"')
-    state = fold_weight_norm(content["generator"])
+    state = fold_weight_norm(tensors(content["generator"], path))
     width = state["conv_pre.bias"].shape[0] if "conv_pre.bias" in state else CHANNELS
     model = HifiGanGenerator(width)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise AvbenchError(f"{path} is not a HiFi-GAN V1 generator: {str(error).splitlines()[0]}") from error
+    fill(model, state, path, "a HiFi-GAN V1 generator")
     return model.eval().requires_grad_(False)
 
 

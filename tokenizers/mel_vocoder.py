@@ -4,9 +4,9 @@ import torchaudio
 from torch import Tensor
 
 from avbench.errors import AvbenchError, UsageError
+from avbench.nn.mel import MIN_LOG, NUM_MELS, PAD, SAMPLE_RATE, log_mel
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.edges import audio_duration, need_mono
-from avbench.tokenizers.mel import MIN_LOG, NUM_MELS, PAD, SAMPLE_RATE, log_mel
 from avbench.tokenizers.vocoders import DEFAULT_VOCODER, load_vocoder
 from avbench.types import ClipBatch, Tokens
 

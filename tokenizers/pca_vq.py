@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from avbench.errors import AvbenchError, UsageError
+from avbench.nn.mel import HOP, NUM_MELS, SAMPLE_RATE, log_mel
 from avbench.nn.patches import mel_to_patches, patches_to_mel, patches_to_video, video_to_patches
 from avbench.paths import cache_root
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.edges import audio_duration, need_mono, need_video, video_duration
-from avbench.tokenizers.mel import HOP, NUM_MELS, SAMPLE_RATE, log_mel
 from avbench.tokenizers.mel_vocoder import to_mel_rate, trim
 from avbench.tokenizers.pca_vq_state import PcaVqConfig, PcaVqState, fit, load, pad_mel, parse_config, save
 from avbench.tokenizers.vocoders import DEFAULT_VOCODER, load_vocoder

@@ -1,25 +1,21 @@
 """What `pca-vq` knows: its configuration, fitting it to clips, and the fitted file."""
 
-import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from avbench.artifact import read_file, write_file
 from avbench.errors import AvbenchError, UsageError
 from avbench.nn import linear_vq
 from avbench.nn.linear_vq import LinearVq
+from avbench.nn.mel import MIN_LOG, NUM_MELS, log_mel
 from avbench.nn.patches import MelPatch, VideoPatch, mel_to_patches, video_to_patches
 from avbench.tokenizers.edges import need_mono, need_video, to_uint8
-from avbench.tokenizers.mel import MIN_LOG, NUM_MELS, log_mel
 from avbench.tokenizers.mel_vocoder import to_mel_rate
 from avbench.types import ClipBatch
 
@@ -117,25 +113,18 @@ def pad_mel(mel: Tensor, patch: MelPatch) -> Tensor:
 
 def save(state: PcaVqState, file: Path) -> None:
     """Write a fitted file, all of it or nothing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     about = {"format": FORMAT, "config": asdict(state.config), "shape": state.shape, "trained_on": state.trained_on}
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".pca-vq-") as scratch:
-        part = Path(scratch) / file.name
-        # One key: safetensors writes several in a random order, and the file's sha256 is the revision.
-        save_file(_tensors(state), part, metadata={"about": json.dumps(about)})
-        os.replace(part, file)
+    write_file(file, _tensors(state), about)
 
 
 def load(file: Path) -> PcaVqState:
     """Read a fitted file. Raises AvbenchError where it is damaged or of another kind."""
     try:
-        with safe_open(file, framework="pt") as content:
-            about = json.loads((content.metadata() or {}).get("about", "{}"))
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
+        about, tensors = read_file(file)
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise ValueError(f"it does not say that it is {FORMAT!r}")
         return _state(about, tensors)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (AvbenchError, ValueError, KeyError, TypeError) as error:
         raise AvbenchError(f"{file} is not a fitted pca-vq: {error}; remove it and it is fitted again") from error
 
 
@@ -150,7 +139,7 @@ def _parse(text: str, stream: str, offered: dict[int, tuple[int, ...]] | dict[in
 
 def _tensors(state: PcaVqState) -> dict[str, Tensor]:
     parts = {"video": state.video, "audio": state.audio}
-    return {f"{name}.{key}": value.cpu().contiguous() for name, part in parts.items() for key, value in vars(part).items()}
+    return {f"{name}.{key}": value for name, part in parts.items() for key, value in vars(part).items()}
 
 
 def _state(about: dict[str, object], tensors: dict[str, Tensor]) -> PcaVqState:

@@ -1,7 +1,7 @@
 """Published model files, read without trust: a config, a state of tensors, and a model that the state fits exactly or not at all."""
 
+import hashlib
 import importlib
-import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from avbench import weights
+from avbench.artifact import fill
 from avbench.errors import AvbenchError
-from avbench.weights.fit import fill
-from avbench.weights.load import load_safetensors, load_torch, sha256_of
+from avbench.files import read_json
+from avbench.weights.load import indexed_files, load_safetensors, load_torch, sha256_of, tensors
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -35,19 +36,11 @@ def require(package: str, extra: str, what: str) -> Any:
         raise AvbenchError(f"{what} needs the package {package} ({error}): pip install 'avbench[{extra}]'") from error
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`. Raises AvbenchError where it is absent, damaged or no object."""
-    if not file.is_file():
-        raise AvbenchError(f"{file} is missing: give the folder as it was published, or the file of the weights itself")
-    if file.stat().st_size > MAX_CONFIG_BYTES:
-        raise AvbenchError(f"{file} is too large for a config ({file.stat().st_size:,} bytes)")
-    try:
-        content = json.loads(file.read_text())
-    except (ValueError, RecursionError) as error:
-        raise AvbenchError(f"{file} is damaged: {error}") from error
-    if not isinstance(content, dict):
-        raise AvbenchError(f"{file} holds a {type(content).__name__} where an object was expected")
-    return content
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a published folder. Raises AvbenchError where it is absent, damaged or no object."""
+    if not (folder / CONFIG).exists():
+        raise AvbenchError(f"{folder / CONFIG} is missing: give the folder as it was published, or the file of the weights itself")
+    return read_json(folder / CONFIG, MAX_CONFIG_BYTES)
 
 
 def check_sizes(config: Mapping[str, Any], depths: Collection[str], where: str) -> None:
@@ -63,46 +56,51 @@ def check_sizes(config: Mapping[str, Any], depths: Collection[str], where: str) 
 
 
 def first_here(names: Sequence[str]) -> Path:
-    """The first of the catalog's files `names` that is on this machine. Raises WeightsUnavailable with the command that gets names[0]."""
+    """The first of the catalog's files `names` that is on this machine, or the first that can be fetched.
+
+    Raises WeightsUnavailable with the command that gets names[0].
+    """
     absent = []
-    for name in names:
-        try:
-            return weights.path(name)
-        except weights.WeightsUnavailable as error:
-            absent.append(error)
-    raise absent[0]
+    for fetch in (False, True):
+        for name in names:
+            try:
+                return weights.path(name, fetch=fetch)
+            except weights.WeightsUnavailable as error:
+                absent.append(error)
+    raise absent[len(names)]
 
 
-def weights_file(folder: Path) -> Path:
-    """The file of weights in a Hugging Face folder. Raises AvbenchError where there is none."""
-    found = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()]
-    if not found:
-        raise AvbenchError(f"{folder} has neither {' nor '.join(WEIGHT_FILES)}: copy the whole folder")
-    return found[0]
+def weights_files(folder: Path) -> list[Path]:
+    """The files of weights in a Hugging Face folder: one, or those that its index names. Raises AvbenchError where there are none."""
+    for name in WEIGHT_FILES:
+        if (folder / name).is_file():
+            return [folder / name]
+        if (folder / f"{name}.index.json").is_file():
+            return indexed_files(folder / f"{name}.index.json")
+    raise AvbenchError(f"{folder} has neither {' nor '.join(WEIGHT_FILES)}: copy the whole folder")
 
 
-def checked_sha256(file: Path) -> str:
-    """sha256 of `file`. Raises AvbenchError where the name ends in other digits (`name-d7cc33bc.th` is torch.hub's promise)."""
-    found = sha256_of(file)
-    promised = re.search(r"-([0-9a-f]{8,64})$", file.stem)
-    if promised and not found.startswith(promised[1]):
-        raise AvbenchError(f"{file} has sha256 {found}, but its name promises {promised[1]}: damaged or renamed; download it again")
-    return found
+def checked_sha256(files: Sequence[Path]) -> str:
+    """sha256 of a file, of several over theirs in order.
+
+    Raises AvbenchError where a name ends in other digits (`name-d7cc33bc.th` is torch.hub's promise).
+    """
+    digests = []
+    for file in files:
+        found = sha256_of(file)
+        promised = re.search(r"-([0-9a-f]{8,64})$", file.stem)
+        if promised and not found.startswith(promised[1]):
+            raise AvbenchError(f"{file} has sha256 {found}, but its name promises {promised[1]}: damaged or renamed; download it again")
+        digests.append(found)
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def read_state(file: Path) -> Any:
-    """What a file of weights holds: tensors of a safetensors file, or a PyTorch file's content, read with weights_only."""
-    return load_safetensors(file) if file.suffix == ".safetensors" else load_torch(file)
-
-
-def tensors(content: Any, where: Path) -> dict[str, Tensor]:
-    """`content` as a state dict. Raises AvbenchError where it is not names -> tensors."""
-    if not isinstance(content, Mapping) or not content:
-        raise AvbenchError(f"{where} holds a {type(content).__name__}, not a state dict of tensors")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise AvbenchError(f"{where} holds {str(name)[:80]!r} of type {type(value).__name__} where a state dict has tensors")
-    return dict(content)
+def read_state(files: Sequence[Path]) -> Any:
+    """What files of weights hold: tensors of safetensors files, or PyTorch files' content, read with weights_only."""
+    contents = [load_safetensors(file) if file.suffix == ".safetensors" else load_torch(file) for file in files]
+    if len(contents) == 1:
+        return contents[0]
+    return {name: tensor for content, file in zip(contents, files, strict=True) for name, tensor in tensors(content, file).items()}
 
 
 def fold_weight_norm(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
@@ -149,6 +147,8 @@ def _normed(state: Mapping[str, Tensor], magnitude_key: str, direction_key: str,
             raise AvbenchError(f"{where} lacks the tensor {key}: the other half of a weight norm; download it again")
         if not state[key].is_floating_point():
             raise AvbenchError(f"{where}: {key} holds {state[key].dtype} where floating-point numbers are expected")
+        if state[key].numel() * state[key].element_size() > state[key].untyped_storage().nbytes():
+            raise AvbenchError(f"{where}: {key} claims more numbers than the file holds")
     # In float32, as the official code has it after loading: folded in half precision, 430 of an EnCodec's 4,928 codes differ.
     magnitude, direction = state[magnitude_key].float(), state[direction_key].float()
     if magnitude.shape != (direction.shape[0], *[1] * (direction.dim() - 1)):

@@ -21,14 +21,15 @@ from avbench.tokenizers.published import (
     first_here,
     fit,
     fold_weight_norm,
-    read_json,
+    read_config,
     read_state,
     require,
-    tensors,
-    weights_file,
+    weights_files,
     without_weight_norm,
 )
 from avbench.tokenizers.waveform_codec import WaveformCodec
+from avbench.weights import is_official
+from avbench.weights.load import tensors
 
 OFFICIAL = "official (hubertsiuzdak/snac_24khz)"
 WEIGHTS = "snac-24khz"
@@ -52,9 +53,9 @@ class Snac(WaveformCodec):
         if options.variants:
             raise UsageError(f"snac has one bit rate, so {', '.join(options.variants)} does not apply; its models differ by --checkpoint")
         package = require("snac", "snac", "SNAC")
-        file, config = _files(options.checkpoint)
-        sha256 = checked_sha256(file)
-        state = fold_weight_norm(tensors(read_state(file), file), str(file))
+        files, config = _files(options.checkpoint)
+        sha256, file = checked_sha256(files), files[0]
+        state = fold_weight_norm(tensors(read_state(files), file), str(file))
         self.model = fit(lambda: without_weight_norm(package.SNAC(**config)), state, f"SNAC checkpoint {file}", options.device)
         self.device, self.vocab_size = options.device, self.model.codebook_size
         self.strides = tuple(self.model.vq_strides)
@@ -66,7 +67,7 @@ class Snac(WaveformCodec):
             modalities=frozenset({"audio"}),
             sample_rate=self.model.sampling_rate,
             parameters=sum(weight.numel() for weight in self.model.parameters()),
-            trained_on=_trained_on(options.checkpoint, config),
+            trained_on=OFFICIAL if is_official([WEIGHTS], files, sha256) else "not stated",
         )
 
     def to_codes(self, samples: Tensor) -> Tensor:
@@ -101,18 +102,13 @@ def _codes_a_step(strides: Sequence[int]) -> list[int]:
     return [strides[0] // stride for stride in strides]
 
 
-def _files(checkpoint: Path | None) -> tuple[Path, dict[str, Any]]:
-    """The file of weights and its config; a file alone has the official 24 kHz model's."""
-    if checkpoint is None or checkpoint.is_file():
-        return checkpoint or first_here([WEIGHTS]), OFFICIAL_CONFIG
-    config = read_json(checkpoint / CONFIG)
+def _files(checkpoint: Path | None) -> tuple[list[Path], dict[str, Any]]:
+    """The files of weights and their config; a file alone has the official 24 kHz model's."""
+    if checkpoint is None or not checkpoint.is_dir():
+        return [checkpoint or first_here([WEIGHTS])], OFFICIAL_CONFIG
+    config = read_config(checkpoint)
     unknown = sorted(set(config) - set(OFFICIAL_CONFIG) - {"latent_dim"})
     if unknown:
         raise AvbenchError(f"{checkpoint / CONFIG} is no SNAC config: unknown {', '.join(unknown[:3])}")
     check_sizes(config, DEPTHS, str(checkpoint / CONFIG))
-    return weights_file(checkpoint), config
-
-
-def _trained_on(checkpoint: Path | None, config: dict[str, Any]) -> str:
-    official = checkpoint is None or (checkpoint.is_dir() and config == OFFICIAL_CONFIG)
-    return OFFICIAL if official else "not stated"
+    return weights_files(checkpoint), config

@@ -1,4 +1,4 @@
-"""Log-mel (tokenizers/mel.py) -> waveform: Griffin-Lim, HiFi-GAN universal, BigVGAN where its files are: what a mel tokenizer can reach.
+"""Log-mel (avbench/nn/mel.py) -> waveform: Griffin-Lim, HiFi-GAN universal, BigVGAN where its files are: what a mel tokenizer can reach.
 
 MR-STFT from the reference's own mel on 9 arcade / 6 VGGSound clips: Griffin-Lim 1.17 / 1.07 at 0.3 s a clip on one core, HiFi-GAN
 2.77 / 1.42 at 3 s (a speech vocoder: it hisses where an arcade game is silent).
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from avbench import weights
 from avbench.errors import UsageError
+from avbench.nn.mel import HOP, MIN_MAGNITUDE, N_FFT, mel_basis
 from avbench.tokenizers import bigvgan, hifigan
-from avbench.tokenizers.mel import HOP, MIN_MAGNITUDE, N_FFT, mel_basis
 from avbench.weights.load import sha256_of
 
 HIFIGAN_WEIGHTS = "hifigan-universal"

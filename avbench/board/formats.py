@@ -16,7 +16,7 @@ from avbench.board.latex import to_latex
 from avbench.board.table import BELOW_FLOOR, Cell, Group, Row, Table
 from avbench.board.text import ANSI, MARKDOWN, PLAIN, format_spread, format_value, to_text
 from avbench.errors import UsageError
-from avbench.run.store import replacing
+from avbench.files import atomic, disk_errors
 
 FORMATS = ("md", "csv", "json", "html", "latex", "text", "ansi")
 TEMPLATE = Path(__file__).with_name("table.html.j2")
@@ -39,13 +39,18 @@ def render(table: Table, format: str) -> str:
 
 def write(table: Table, folder: Path) -> list[Path]:
     """folder/<split>.md and .csv for each measured split, with the published rows below; the paths written."""
+    with disk_errors(folder, "repeat the command"):
+        return _write(table, folder)
+
+
+def _write(table: Table, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for split in sorted({group.split for group in table.groups if not group.reported}):
         part = replace(table, groups=tuple(group for group in table.groups if group.reported or group.split == split), warnings=())
         for format in ("md", "csv"):
             path = folder / f"{file_name(split)}.{format}"
-            with replacing(path, "w") as file:
+            with atomic(path, "w") as file:
                 file.write(render(part, format))
             paths.append(path)
     return paths

@@ -1,4 +1,4 @@
-"""Results -> a leaderboard: groups of rows that may be compared, best values ranked within each. table_formats.py prints it.
+"""Results -> a leaderboard: groups of rows that may be compared, best values ranked within each. formats.py prints it.
 
 Who is ranked. Rows share a group where task, split, checksum, split protocol and number of clips are the same. In a column, the
 cells that share the most common metric protocol and clip count are ranked, best and second best by the value as shown (ties
@@ -17,7 +17,7 @@ from avbench.board.ranking import beats, common_footing, floor_value, footing_of
 from avbench.board.results import MAX_NAME, Results, RunResult, clean, collect
 from avbench.types import MetricValue
 
-__all__ = ["Cell", "Group", "Row", "Table", "build", "build_all", "collect", "leaderboard", "render", "write"]
+__all__ = ["Cell", "Group", "Row", "Table", "build", "build_all", "collect", "leaderboard"]
 
 KIND_ORDER = ("learned", "linear", "classical", "control")
 BELOW_FLOOR = "▾"
@@ -109,20 +109,6 @@ def build(results: Results, board: Board, split: str | None = None, reported: bo
     measured = [_measured_group(board, _newest(runs)) for _, runs in sorted(groups.items(), key=lambda item: item[0])]
     published = [_reported_group(table) for table in board.reported] if reported else []
     return Table(groups=tuple(measured + published), warnings=_warnings(results))
-
-
-def render(table: Table, format: str) -> str:
-    """The table as "md", "csv", "json", "html", "latex" or "text" (for a terminal)."""
-    from avbench.board import formats as table_formats
-
-    return table_formats.render(table, format)
-
-
-def write(table: Table, folder: Path | str) -> list[Path]:
-    """leaderboards/<split>.md and .csv for each split of the table; the paths written."""
-    from avbench.board import formats as table_formats
-
-    return table_formats.write(table, Path(folder))
 
 
 @dataclass

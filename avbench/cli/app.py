@@ -74,8 +74,9 @@ def run(metrics: str, fresh: bool, save_samples: int, runs_dir: Path, **options:
     --task a2v (audio to video), v2a (video to audio) and av (class to both) evaluate what a generator makes of the tokenizer's tokens;
     for them "real", "shuffled" and "copy-train" are tokenizers too: rows of real clips to read the others by.
     """
+    from avbench.board.formats import render
     from avbench.board.results import Results, read_result
-    from avbench.board.table import build_all, render
+    from avbench.board.table import build_all
     from avbench.run.evaluate import evaluate
 
     spec = RunSpec(metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()), **options)
@@ -99,15 +100,16 @@ def run(metrics: str, fresh: bool, save_samples: int, runs_dir: Path, **options:
 @RUNS_DIR
 def table(split: str | None, style: str | None, no_reported: bool, write: bool, runs_dir: Path) -> None:
     """Print the leaderboard of the runs at hand."""
-    from avbench.board import table as tables
+    from avbench.board import formats
+    from avbench.board.table import leaderboard
 
-    board = tables.leaderboard(runs_dir, split, reported=not no_reported)
+    board = leaderboard(runs_dir, split, reported=not no_reported)
     if not any(not group.reported for group in board.groups):
         click.echo(
             f"no finished run{f' on {split}' if split else ''} in {runs_dir}; avbench run --tokenizer NAME --split NAME makes one", err=True
         )
-    click.echo(tables.render(board, style or _terminal()))
-    for path in tables.write(board, Path("leaderboards")) if write else ():
+    click.echo(formats.render(board, style or _terminal()))
+    for path in formats.write(board, Path("leaderboards")) if write else ():
         click.echo(f"wrote {path}", err=True)
 
 

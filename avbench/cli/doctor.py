@@ -39,8 +39,6 @@ def names(kind: str) -> str:
     if kind == "weights":
         files = [(s.name, "here" if s.present else "absent", _megabytes(s.size), s.pin, s.licence, s.used_by) for s in weights.status()]
         return tabulate(files, headers=("weights", "state", "size", "pin", "licence", "used by"))
-    if kind == "recipes":
-        return _recipes()
     rows = [(plugin.name, plugin.distribution, _first_line(plugin)) for plugin in registry.plugins(kind.removesuffix("s")).values()]
     if kind == "splits":
         rows.append(("folder:PATH", "avbench", "Any folder of videos; a sub-folder is a label."))
@@ -135,10 +133,3 @@ def _first_line(plugin: registry.Plugin) -> str:
 
 def _megabytes(size: int | None) -> str:
     return "" if size is None else f"{size / 1e6:.1f} MB"
-
-
-def _recipes() -> str:
-    from avbench.train.recipes import RECIPES
-
-    rows = [(name, (inspect.getdoc(recipe) or "").partition("\n")[0]) for name, recipe in RECIPES.items()]
-    return tabulate(rows, headers=("recipe", "what"))

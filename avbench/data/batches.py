@@ -3,20 +3,38 @@
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from avbench.data import shards
 from avbench.data.convert import Int16, UInt8
-from avbench.types import ClipBatch, ClipFailure
-
-if TYPE_CHECKING:
-    from avbench.data.splits import Split
+from avbench.types import ClipBatch, ClipFailure, ClipRef, Protocol
 
 READ_AHEAD = 2  # batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Clips that are prepared on this machine (or known to have failed), in order: what is evaluated.
+
+    checksum: sha256 (hex) over the protocol and each clip's id, label and content pin; a partial or limited split has its own.
+    num_official: clips that the official list names. note: what a reader of the numbers must know, or "".
+    train_split: name of the split that a control or tokenizer is fitted on; None where there is none.
+    root: folder of the prepared shards. entries: where each clip is, in the order of `clips`.
+    """
+
+    name: str
+    clips: tuple[ClipRef, ...]
+    protocol: Protocol
+    checksum: str
+    num_official: int
+    note: str
+    train_split: str | None
+    root: Path
+    entries: tuple[shards.Entry, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +46,7 @@ class Batch:
     failures: tuple[ClipFailure, ...]
 
 
-def batches(split: "Split", batch_size: int, wanted: Sequence[int] | None = None) -> Iterator[Batch]:
+def batches(split: Split, batch_size: int, wanted: Sequence[int] | None = None) -> Iterator[Batch]:
     """Batch k covers `split.clips[k * batch_size : (k + 1) * batch_size]`, whichever are `wanted` (default: all, in order).
 
     Video float32 (B, T, 3, H, W) in [0, 1], audio float32 (B, 1, N) in [-1, 1].
@@ -50,7 +68,7 @@ def batches(split: "Split", batch_size: int, wanted: Sequence[int] | None = None
         reader.join()
 
 
-def _read_ahead(split: "Split", size: int, numbers: Sequence[int], ready: queue.Queue, stopped: threading.Event) -> None:
+def _read_ahead(split: Split, size: int, numbers: Sequence[int], ready: queue.Queue, stopped: threading.Event) -> None:
     def put(item: Batch | BaseException | None) -> None:
         while not stopped.is_set():
             try:
@@ -69,7 +87,7 @@ def _read_ahead(split: "Split", size: int, numbers: Sequence[int], ready: queue.
         put(error)
 
 
-def read_batch(split: "Split", number: int, indices: Sequence[int]) -> Batch:
+def read_batch(split: Split, number: int, indices: Sequence[int]) -> Batch:
     """The clips at `indices` as batch `number`, read now."""
     good, failures = [], []
     for index, arrays in zip(indices, read_arrays(split, indices), strict=True):
@@ -81,7 +99,7 @@ def read_batch(split: "Split", number: int, indices: Sequence[int]) -> Batch:
     return Batch(index=number, clips=_clip_batch(split, good) if good else None, failures=tuple(failures))
 
 
-def read_arrays(split: "Split", indices: Sequence[int]) -> Iterator[tuple[UInt8, Int16] | str]:
+def read_arrays(split: Split, indices: Sequence[int]) -> Iterator[tuple[UInt8, Int16] | str]:
     """Video uint8 (T, H, W, 3) and audio int16 (N,) of each clip at `indices`, or why it failed: for training loops.
 
     Bytes that are not those that were written are a failure, never a clip.
@@ -101,7 +119,7 @@ def read_arrays(split: "Split", indices: Sequence[int]) -> Iterator[tuple[UInt8,
             yield f"its prepared shard {wrong}; avbench data verify {split.name}"
 
 
-def _clip_batch(split: "Split", good: list[tuple[int, UInt8, Int16]]) -> ClipBatch:
+def _clip_batch(split: Split, good: list[tuple[int, UInt8, Int16]]) -> ClipBatch:
     video = torch.from_numpy(np.stack([video for _, video, _ in good])).permute(0, 1, 4, 2, 3)
     audio = torch.from_numpy(np.stack([audio for _, _, audio in good]))
     return ClipBatch(

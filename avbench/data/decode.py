@@ -20,7 +20,7 @@ from avbench.data import convert, pictures, sound, timeline
 from avbench.data.convert import Int16, UInt8
 from avbench.data.damage import MediaError, Said, SeekError, listening
 from avbench.data.timeline import Window
-from avbench.regular import NotRegularError, open_regular
+from avbench.files import NotRegularError, open_regular
 
 __all__ = ["MediaError", "identity", "open_file", "read_clip"]
 

@@ -22,7 +22,7 @@ import numpy as np
 from avbench import locks
 from avbench.data.convert import Int16, UInt8
 from avbench.errors import AvbenchError
-from avbench.regular import open_regular
+from avbench.files import open_regular
 from avbench.types import Protocol
 
 CLIPS_PER_SHARD = 256  # 250 MB at the protocol of the built-in splits

@@ -4,43 +4,21 @@ import hashlib
 import json
 import sys
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from avbench.data import shards, workers
-from avbench.data.batches import Batch, batches
+from avbench.data.batches import Batch, Split, batches
 from avbench.data.folder import folder_source
 from avbench.data.source import Source
 from avbench.errors import UsageError, unknown_name
 from avbench.registry import plugins
-from avbench.types import ClipFailure, ClipRef, Protocol
+from avbench.types import ClipFailure, ClipRef
 
 __all__ = ["Batch", "Split", "batches", "load", "prepare", "verify"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """Clips that are prepared on this machine (or known to have failed), in order: what is evaluated.
-
-    checksum: sha256 (hex) over the protocol, the decoder of its files, and each clip's id, label and content pin; a partial or
-    limited split has its own.
-    num_official: clips that the official list names. note: what a reader of the numbers must know, or "".
-    train_split: name of the split that a control or tokenizer is fitted on; None where there is none.
-    root: folder of the prepared shards. entries: where each clip is, in the order of `clips`.
-    """
-
-    name: str
-    clips: tuple[ClipRef, ...]
-    protocol: Protocol
-    checksum: str
-    num_official: int
-    note: str
-    train_split: str | None
-    root: Path
-    entries: tuple[shards.Entry, ...] = field(repr=False)
 
 
 def load(name: str, *, limit: int | None = None, progress: bool = True) -> Split:

@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from avbench.artifact import trained_on
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
+from avbench.files import atomic
 from avbench.generate.checkpoint import Trained, check_match
 from avbench.generate.draw import Drawing, uniforms
 from avbench.generate.prepare import prepare
@@ -19,9 +21,7 @@ from avbench.generate.tasks import CONDITION, TARGETS, GenerationTask, Layout, P
 from avbench.generate.tokens import blanked, space_of
 from avbench.run import payload
 from avbench.run.samples import slug
-from avbench.run.store import replacing
 from avbench.tokenizer import Tokenizer
-from avbench.tokenizers.checkpoint_folder import trained_on
 from avbench.types import ClipBatch, Tokens
 
 ROUND = {"cpu": 8, "cuda": 64}  # clips that are drawn together
@@ -167,7 +167,7 @@ class Generation:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path, "wb") as file:
+            with atomic(path) as file:
                 file.write(tokens)
         except OSError as error:
             raise AvbenchError(f"{path} cannot be written ({error}); free some space and repeat the command") from error

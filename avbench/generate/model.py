@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from avbench.generate.attention import causal_attention
 from avbench.generate.config import GeneratorConfig
-from avbench.tokenizers.avtok.blocks import Linear
+from avbench.nn.transformer import Linear
 
 INIT_STD = 0.02
 

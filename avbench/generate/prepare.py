@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from avbench.generate.model import Generator, Head
-from avbench.tokenizers.packed import Packed
+from avbench.nn.packed import Packed
 
 
 def prepare(model: Generator, rows: int, dtype: torch.dtype | None = None) -> Generator:

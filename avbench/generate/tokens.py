@@ -22,11 +22,11 @@ from torch import Tensor
 from avbench.data import splits
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
+from avbench.files import atomic
 from avbench.generate.space import JOINT, MODALITIES, TokenSpace, space_from_dict, token_space
 from avbench.paths import cache_root
 from avbench.run.identity import code_of
 from avbench.run.samples import slug
-from avbench.run.store import replacing
 from avbench.tokenizer import Tokenizer
 from avbench.types import ClipBatch, Tokens
 
@@ -163,7 +163,7 @@ def _part(tokenizer: Tokenizer, held: list[tuple[ClipBatch, Tokens]], independen
 def _write(folder: Path, number: int, part: _Part) -> None:
     facts = {"space": asdict(part.space), "independent": part.independent, "clip_ids": part.clip_ids, "labels": part.labels}
     try:
-        with replacing(_path(folder, number), "wb") as file:
+        with atomic(_path(folder, number)) as file:
             file.write(save({name: codes.contiguous() for name, codes in part.codes.items()}, {"facts": json.dumps(facts)}))
     except OSError as error:
         raise AvbenchError(f"tokens cannot be kept in {folder} ({error}); free some space and repeat the command") from error

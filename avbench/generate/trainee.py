@@ -18,7 +18,7 @@ from avbench.generate.likelihood import NATS_TO_BITS, target_nats
 from avbench.generate.model import Generator
 from avbench.generate.tasks import CONDITION, TARGETS, GenerationTask, Layout, Plan
 from avbench.generate.tokens import TokenTable, check_tokenizer, load_tokens
-from avbench.generate.training import GeneratorTraining
+from avbench.generate.training import GeneratorSettings
 from avbench.tokenizer import Tokenizer
 from avbench.train.clips import Clips, load_clips
 from avbench.train.config import OptimConfig, StageConfig
@@ -48,7 +48,7 @@ class TokenBatch:
 class TokenData:
     """Sequences of the training clips' tokens; step number s is of task s modulo the number of tasks."""
 
-    def __init__(self, layout: Layout, train: TokenTable, held_out: TokenTable, origin: Origin, config: GeneratorTraining) -> None:
+    def __init__(self, layout: Layout, train: TokenTable, held_out: TokenTable, origin: Origin, config: GeneratorSettings) -> None:
         self.layout, self.train, self.held_out, self.origin = layout, train, held_out, origin
         self.order = Order(num_clips=len(train), batch_size=config.batch_size, seed=config.seed)
 
@@ -70,7 +70,7 @@ class TokenData:
         return TokenBatch(task=task, sequences=self.sequences(self.train, task, clips))
 
 
-class GeneratorTrainee(Trainee[GeneratorTraining, TokenData]):
+class GeneratorTrainee(Trainee[GeneratorSettings, TokenData]):
     """models: "generator". Its vocabulary is the tokenizer's, so data come before models."""
 
     def load_data(self, split: str, limit: int | None) -> TokenData:
@@ -212,7 +212,16 @@ def decay_groups(model: nn.Module, config: OptimConfig, *, without: Sequence[nn.
     ]
 
 
-def training_flops(config: GeneratorTraining, plan: Plan) -> float:
+@dataclass(frozen=True, kw_only=True)
+class GeneratorTraining(GeneratorSettings):
+    """A run, and what it trains."""
+
+    def trainee(self) -> GeneratorTrainee:
+        """The generator."""
+        return GeneratorTrainee(self)
+
+
+def training_flops(config: GeneratorSettings, plan: Plan) -> float:
     """Of one clip's forward and backward pass."""
     model, places, targets = config.model, plan.length - 1, plan.length - plan.prompt
     block = 4 * model.width**2 + 3 * model.width * model.hidden

@@ -1,4 +1,7 @@
-"""k-means with thousands of centres on a CPU. M points, P values a point, V centres.
+"""k-means with thousands of centres. M points, P values a point, V centres.
+
+Two, because their numbers differ: `kmeans` starts at k-means++, on a CPU, and leaves empty centres where they are; `kmeans_anywhere`
+starts at random points, moves empty centres onto others, and runs where the points are (codebooks that begin in a training).
 
 k-means++ and 5 Lloyd rounds: 24.58 dB on held-out arcade clips (PCA of patches, 256 tokens of 12 bits); 10 rounds 24.58, random seeds and
 15 rounds 23.93, scikit-learn's MiniBatchKMeans 22.67 in five times the time.
@@ -43,3 +46,43 @@ def nearest(points: Tensor, codebook: Tensor) -> Tensor:
     """int64 (M,): for each of the points (M, P) the nearest of the entries (V, P)."""
     norms = codebook.square().sum(1)
     return torch.cat([(norms - 2 * chunk @ codebook.T).argmin(1) for chunk in points.split(_CHUNK)])
+
+
+@torch.no_grad()
+def kmeans_anywhere(points: Tensor, centres: int, *, iterations: int = 12, seed: int = 0) -> Tensor:
+    """Centres (V, P) on the device of the points (M, P), which may be fewer: then the points, and noisy repeats.
+
+    Empty centres restart at the worst-served points. scikit-learn's k-means++ start alone costs more than Lloyd's steps at V = 8192.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    points = points.float()
+    order = torch.randperm(len(points), generator=generator)
+    if len(points) < centres:
+        order = torch.cat([order, torch.randint(len(points), (centres - len(points),), generator=generator)])
+    noise = torch.randn(centres, points.shape[1], generator=generator).to(points.device)
+    book = points[order[:centres]] + 1e-4 * noise
+    for _ in range(iterations):
+        found, distance = assign(points, book)
+        book = _move(points, book, found, distance)
+    return book
+
+
+@torch.no_grad()
+def assign(points: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of each point's nearest centre and the squared distance to it, both (M,); rounded otherwise than in `nearest`."""
+    half_norm = 0.5 * codebook.square().sum(1)
+    found, distance = [], []
+    for part in points.split(_CHUNK):
+        best, index = torch.addmm(-half_norm, part, codebook.t()).max(1)
+        found.append(index)
+        distance.append(part.square().sum(1) - 2 * best)
+    return torch.cat(found), torch.cat(distance)
+
+
+def _move(points: Tensor, codebook: Tensor, found: Tensor, distance: Tensor) -> Tensor:
+    counts = torch.bincount(found, minlength=len(codebook))
+    sums = torch.zeros_like(codebook).index_add_(0, found, points)
+    moved = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], codebook)
+    empty = (counts == 0).nonzero().flatten()[: len(points)]
+    moved[empty] = points[distance.topk(len(empty)).indices]
+    return moved

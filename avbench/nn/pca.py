@@ -1,7 +1,14 @@
-"""Principal components of a sample of patches. M patches of D values, P components."""
+"""Principal components of a sample of patches. M patches of D values, P components.
+
+Two, because their numbers differ: `pca` is randomised (scikit-learn's), `fit_basis` exact, from the covariance, on any device.
+"""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from avbench.errors import AvbenchError
 
 
 def pca(sample: Tensor, components: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -13,3 +20,36 @@ def pca(sample: Tensor, components: int, seed: int = 0) -> tuple[Tensor, Tensor]
 
     fitted = PCA(min(components, *sample.shape), svd_solver="randomized", random_state=seed).fit(sample.numpy())
     return torch.from_numpy(fitted.mean_).float(), torch.from_numpy(fitted.components_).float().T.contiguous()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """components: (P, D) orthonormal rows, strongest first. unit: patch values a unit of coordinate (see `fit_basis`)."""
+
+    mean: Tensor
+    components: Tensor
+    std: Tensor  # (P,) of the coordinates, in patch values
+    unit: float
+
+    def coordinates(self, patches: Tensor) -> Tensor:
+        """(M, P) of patches (M, D), in units of `unit`."""
+        return (patches.float() - self.mean) @ self.components.t() / self.unit
+
+    def patches(self, coordinates: Tensor) -> Tensor:
+        """The inverse, from the first coordinates."""
+        return coordinates @ self.components[: coordinates.shape[-1]] * self.unit + self.mean
+
+
+@torch.no_grad()
+def fit_basis(patches: Tensor, components: int, unit_over: int) -> Basis:
+    """PCA by the covariance's eigenvectors (float64). `unit` makes the first `unit_over` coordinates of unit r.m.s. on average."""
+    if len(patches) < unit_over:
+        raise AvbenchError(f"{len(patches)} patches are too few to fit {unit_over} principal components; give more training clips")
+    mean = patches.mean(0, dtype=torch.float32)
+    centred = patches.float() - mean
+    covariance = (centred.t() @ centred).double() / len(centred)
+    values, vectors = torch.linalg.eigh(covariance)
+    keep = min(components, len(values))
+    std = values.flip(0)[:keep].clamp_min(0).sqrt().float()
+    unit = float(std[:unit_over].square().mean().sqrt().clamp_min(1e-6))
+    return Basis(mean=mean, components=vectors.flip(1)[:, :keep].t().float().contiguous(), std=std, unit=unit)

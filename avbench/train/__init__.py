@@ -2,9 +2,8 @@
 
 trainee.py     what somebody who adds a trainee reads: models, data, objective, evaluation, export behind one interface
 config.py      what every recipe decides
-recipes.py     the recipes by name
-avtok/         AVTok in the stages of VFAL, and the schedules that it is compared with
-codecs/        audio codecs: EnCodec and WavTokenizer; the smallest example
+recipes.py     the recipes by name: entry points; each tokenizer's lie in its own folder (tokenizers/NAME/train/)
+waveform/      codecs of waveforms, whatever the codec; the smallest example
 clips.py       training and held-out clips
 data.py        random access to prepared clips; mels computed once; batches in an order that (seed, step) fixes
 optimizers.py  AdamW, learning rates from clips seen
@@ -15,6 +14,4 @@ picture.py     held-out reconstructions as PNG
 provenance.py  how published weights came to be
 flops.py       what utilisation is measured with
 loop.py        train(): the straight line
-command.py     `avbench train`
-dual.py        the two tokenizers of a dual run as one
 """

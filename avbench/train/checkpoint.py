@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from avbench.errors import AvbenchError
-from avbench.run.store import replacing
+from avbench.files import atomic, regular
 
 STATE = "state.pt"
 FORMAT = 1
@@ -49,9 +49,9 @@ def save(out: Path, identity: Identity, position: Position, state: dict[str, Any
     content = {"format": FORMAT, "identity": asdict(identity), "position": asdict(position), "state": state, "init": init}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with replacing(out / STATE, "wb") as file:
+        with atomic(out / STATE) as file:
             torch.save(content, file)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # on a full disk PyTorch's writer raises the latter over the former
         raise AvbenchError(
             f"cannot write to {out} ({error}); its last checkpoint stands. Free some space and repeat the command"
         ) from error
@@ -65,6 +65,7 @@ def load(out: Path, identity: Identity) -> Saved | None:
     path = out / STATE
     if not path.exists():
         return None
+    regular(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         found, position = Identity(**content["identity"]), Position(**content["position"])

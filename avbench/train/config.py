@@ -1,16 +1,13 @@
 """What every recipe decides. Lengths are in clips seen, so that batch size, pauses and processes change nothing about a schedule.
 
-A trainee adds what it decides by subclassing (avtok/config.py); `TrainConfig.trainee` says what is trained.
+A trainee adds what it decides by subclassing (waveform/config.py); `TrainConfig.trainee` says what is trained.
 """
 
 import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
-
-if TYPE_CHECKING:
-    from avbench.train.trainee import Trainee
+from typing import Any, Literal, Self
 
 UNRELATED = ("eval_clips", "eval_minutes", "save_minutes", "export_dtype", "compile")  # change nothing about a loss curve
 
@@ -66,8 +63,8 @@ class TrainConfig(ABC):
             assert stage.clips % self.batch_size == 0, f"{stage.name}: {stage.clips} clips are not whole batches of {self.batch_size}"
 
     @abstractmethod
-    def trainee(self) -> "Trainee[Any, Any]":
-        """What this config trains."""
+    def trainee(self) -> Any:
+        """The `trainee.Trainee` that this config trains."""
 
     @property
     def clips(self) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor
 from avbench.data import shards
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError
-from avbench.tokenizers.mel import HOP, NUM_MELS, log_mel
+from avbench.nn.mel import HOP, NUM_MELS, log_mel
 
 INT16_SCALE = 1 / 32767
 MEL_FORMAT = "1"  # part of the cache's name: a change of mel.py or of the layout needs another

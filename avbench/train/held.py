@@ -6,7 +6,7 @@ N clips, B of them in a batch, T frames, F mel frames.
 import torch
 from torch import Tensor
 
-from avbench.tokenizers.mel import log_mel
+from avbench.nn.mel import log_mel
 from avbench.train.clips import Clips
 from avbench.train.data import INT16_SCALE, TrainBatch
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from avbench.run.store import replacing
+from avbench.files import atomic
 
 LOG = "log.jsonl"
 
@@ -66,7 +66,7 @@ def _keep_until(path: Path, step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             break
-    with replacing(path, "w") as file:
+    with atomic(path, "w") as file:
         file.write("".join(f"{line}\n" for line in kept))
 
 

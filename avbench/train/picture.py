@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from avbench.files import atomic
+
 FRAMES = 6  # of each clip's 16, evenly spread
 GAP = 4  # white pixels between clips
 
@@ -35,6 +37,5 @@ def write_picture(path: Path, pixels: Tensor) -> None:
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(temporary, format="png")
-    temporary.replace(path)
+    with atomic(path) as file:
+        Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(file, format="png")

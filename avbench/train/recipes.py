@@ -1,20 +1,16 @@
-"""The recipes by name. A recipe is a function that returns a config; its docstring's first line is what `avbench list recipes` shows."""
+"""The recipes by name: entry points of the group `avbench.recipes`, so that a plugin can be trained too.
 
-from collections.abc import Callable
+A recipe is a function that returns a config; its docstring's first line is what `avbench list recipes` shows.
+"""
+
 from dataclasses import replace
 from typing import TypeVar
 
-from avbench.errors import unknown_name
-from avbench.generate import training as generate
-from avbench.tokenizers.avtok.train import recipes as avtok
-from avbench.tokenizers.larp.train import recipes as larp
-from avbench.train.codecs import recipes as codecs
+from avbench.errors import AvbenchError, unknown_name
+from avbench.registry import plugins
 from avbench.train.config import TrainConfig
 
-Recipe = Callable[[], TrainConfig]
 C = TypeVar("C", bound=TrainConfig)
-
-RECIPES: dict[str, Recipe] = {**avtok.RECIPES, **larp.RECIPES, **codecs.RECIPES, **generate.RECIPES}
 
 
 def shortened(config: C, clips: int) -> C:
@@ -28,9 +24,16 @@ def shortened(config: C, clips: int) -> C:
 
 
 def config(recipe: str | TrainConfig) -> TrainConfig:
-    """A recipe's config by name; a config as it is. Raises UsageError for an unknown name."""
+    """A recipe's config by name; a config as it is.
+
+    Raises UsageError for an unknown name, AvbenchError where its plugin cannot be imported or returns something else.
+    """
     if isinstance(recipe, TrainConfig):
         return recipe
-    if recipe not in RECIPES:
-        raise unknown_name("recipe", recipe, RECIPES)
-    return RECIPES[recipe]()
+    known = plugins("recipe")
+    if recipe not in known:
+        raise unknown_name("recipe", recipe, known)
+    made = known[recipe].load()()
+    if not isinstance(made, TrainConfig):
+        raise AvbenchError(f'recipe "{recipe}" of distribution {known[recipe].distribution} returns no TrainConfig')
+    return made

@@ -8,10 +8,10 @@ The loop (loop.py, stages.py) knows clips, steps, stages, clocks and files. What
 2. an `Objective`: one stage's forward pass and its losses, as a module;
 3. a `Data`: examples of training in an order that only (seed, step) decides (`data.Order`, `data.micro_batches`), and held-out ones;
 4. a `Trainee` that puts them together, evaluates held-out examples and writes the folder that `--checkpoint` takes;
-5. a recipe, a function that returns the config, in `recipes.RECIPES`.
+5. a recipe, a function that returns the config, as an entry point of the group `avbench.recipes`.
 
 `avbench train RECIPE` then pauses, resumes after a kill, averages weights, shares batches among processes, logs and keeps time for it.
-Smallest example: codecs/ (audio codecs). avtok/ has stages, freezes, discriminators and a start fitted to data.
+Smallest example: waveform/ (audio codecs). tokenizers/avtok/train/ has stages, freezes, discriminators and a start fitted to data.
 
 Rules that the loop relies on: all chance in a step follows from torch's generators, which are seeded anew for each step; everything
 that a later step depends on is a parameter or buffer of the models or of `Objective.losses`, or an optimiser's; `forward` never

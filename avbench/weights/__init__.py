@@ -12,6 +12,7 @@ fetching. Readers that run nothing found in a file: `load_array_pickle`, `load_t
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ __all__ = [
     "WeightsFile",
     "WeightsStatus",
     "WeightsUnavailable",
+    "is_official",
     "load_array_pickle",
     "load_safetensors",
     "load_torch",
@@ -101,6 +103,17 @@ def verify(name: str) -> None:
     path(name, fetch=False)
 
 
+def is_official(names: Sequence[str], files: Sequence[Path], sha256: str) -> bool:
+    """Whether `files` are what the catalog calls one of `names`: by their sha256, or by lying where the catalog looks for it.
+
+    A config proves nothing: anybody's weights may have the official one.
+    """
+    items = [_item(name) for name in names]
+    pinned = any(item.sha256 is not None and sha256.startswith(item.sha256) for item in items)
+    places = {place.resolve() for item in items for place in _places(item)}
+    return pinned or [file.resolve() in places for file in files] == [True]
+
+
 def status() -> list[WeightsStatus]:
     """One row per file of the catalog; looks only whether files exist, hashes nothing."""
     return [_status(item) for item in CATALOG.values()]
@@ -140,9 +153,12 @@ def _item(name: str) -> WeightsFile:
 
 
 def _find(item: WeightsFile) -> Path | None:
+    return next((file for file in _places(item) if file.is_file()), None)
+
+
+def _places(item: WeightsFile) -> list[Path]:
     own = os.environ.get("AVBENCH_WEIGHTS")
-    candidates = [Path(own) / item.file] if own else []
-    return next((file for file in [*candidates, _cached(item)] if file.is_file()), None)
+    return [*([Path(own) / item.file] if own else []), _cached(item)]
 
 
 def _cached(item: WeightsFile) -> Path:

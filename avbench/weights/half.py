@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from avbench.errors import AvbenchError
+from avbench.files import atomic
 from avbench.weights.load import load_safetensors, sha256_of
 
 VARIABLE = "AVBENCH_HALF_WEIGHTS"
@@ -26,10 +28,9 @@ BETWEEN = "|"  # of a nested name; "/" is part of some
 
 def write(path: Path, networks: dict[str, dict[str, Any]]) -> None:
     """networks: name -> nested dict of arrays or tensors. Raises AvbenchError where the file is not the one that is pinned."""
-    from safetensors.torch import save_file
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: _stored(value) for name, value in sorted(_flat(networks).items())}, path)
+    with atomic(path) as file:
+        file.write(save({name: _stored(value) for name, value in sorted(_flat(networks).items())}))
     if sha256_of(path) != SHA256:
         raise AvbenchError(f"{path} has sha256 {sha256_of(path)}, expected {SHA256}: a network or the format changed; pin the new one")
 

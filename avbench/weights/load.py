@@ -1,8 +1,11 @@
-"""Reading pretrained files without running what is in them."""
+"""Reading pretrained files without running what is in them, and without allocating more than the file can hold."""
 
 import hashlib
 import io
+import json
 import pickle
+import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +16,19 @@ import torch
 from torch import Tensor
 
 from avbench.errors import AvbenchError
+from avbench.files import read_json, regular
 
+MAX_FILE_BYTES = 1 << 35  # 32 GiB: no pretrained file of the field comes near, and hashing more takes minutes
 MAX_PICKLE_BYTES = 1 << 30
+MAX_HEADER_BYTES = 100_000_000  # of a safetensors file, by its format
+# An archive that was packed again may be smaller than its tensors. Not much smaller.
+MOST_MEMORY_A_BYTE, SPARE_MEMORY = 2, 1 << 26
+PREFIXES = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before every name
+DTYPES = {
+    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
+    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "BOOL": torch.bool},
+    **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
+}
 # NumPy's own array rebuilder, asked from NumPy: its module moved between NumPy 1 and 2.
 _REBUILD_ARRAY = np.empty(0).__reduce__()[0]
 _ADMITTED: dict[tuple[str, str], Any] = {
@@ -56,13 +70,29 @@ def load_torch(path: Path, sha256: str | None = None, safe_globals: Sequence[Any
     sha256: checked before reading, if given (its first digits, 8 or more, where only those are known).
     safe_globals: the few classes admitted beyond tensors.
     """
+    torch_file(path)
     source: Path | io.BytesIO = path if sha256 is None else io.BytesIO(_read_checked(path, sha256))
     try:
         with torch.serialization.safe_globals(list(safe_globals)):
             return torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except Exception as error:  # a crafted file can fail in any way; none of them may look like our own bug
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise AvbenchError(f"{path} refused: {reason[0]}") from error
+
+
+def torch_file(path: Path) -> Path:
+    """`path`, if it is an ordinary file, and no archive whose records claim more than it can hold. Raises AvbenchError otherwise."""
+    limit = MOST_MEMORY_A_BYTE * _size(path) + SPARE_MEMORY
+    try:
+        if not zipfile.is_zipfile(path):
+            return path
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(record.file_size for record in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise AvbenchError(f"{path} refused: {error}") from error
+    if claimed > limit:
+        raise AvbenchError(f"{path} refused: it claims {claimed:,} bytes of tensors, more than the file can hold ({limit:,})")
+    return path
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -70,20 +100,76 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    _size(path)
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise AvbenchError(f"{path} is not a readable safetensors file: {error}") from error
 
 
+def safetensors_header(path: Path) -> dict[str, Tensor]:
+    """Name -> a tensor on the meta device of the type and shape that the file holds; nothing else of it is read.
+
+    Raises AvbenchError where it is no such file, or shorter than its tensors.
+    """
+    size = _size(path)
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > min(MAX_HEADER_BYTES, size - 8):
+                raise ValueError(f"a header of {length:,} bytes")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        found = {name: torch.empty(facts["shape"], dtype=DTYPES[facts["dtype"]], device="meta") for name, facts in header.items()}
+        needed = sum(tensor.numel() * tensor.element_size() for tensor in found.values())
+        if needed > size:
+            raise ValueError(f"it claims {needed:,} bytes of tensors and has {size:,}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+        raise AvbenchError(f"{path} is not a readable safetensors file: {error}") from error
+    return found
+
+
+def tensors(content: Any, where: Path) -> dict[str, Tensor]:
+    """`content` as a state dict, without `module.` and `_orig_mod.` where all its names begin so. Raises AvbenchError where it is none."""
+    if not isinstance(content, Mapping) or not content:
+        raise AvbenchError(f"{where} holds a {type(content).__name__}, not a state dict of tensors")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise AvbenchError(f"{where} holds {str(name)[:80]!r} of type {type(value).__name__} where a state dict has tensors")
+    state = dict(content)
+    while (prefix := next((start for start in PREFIXES if all(name.startswith(start) for name in state)), None)) is not None:
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def indexed_files(index: Path) -> list[Path]:
+    """The files of a sharded checkpoint, from its `model.safetensors.index.json`. Raises AvbenchError where one lies elsewhere."""
+    names = read_json(index, MAX_HEADER_BYTES).get("weight_map")
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise AvbenchError(f"{index} has no weight_map of names and files")
+    files = sorted(set(names.values()))
+    for name in files:
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}\.(safetensors|bin)", name):
+            raise AvbenchError(f"{index} names a file {name[:100]!r}; shards are .safetensors or .bin files of the same folder")
+    return [index.parent / name for name in files]
+
+
 def sha256_of(path: Path) -> str:
-    """sha256 of a file, in hex."""
+    """sha256 of a file, in hex. Raises AvbenchError where it is no ordinary file or too large to be one of weights."""
+    _size(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _size(path: Path) -> int:
+    size = regular(path).stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise AvbenchError(f"{path} has {size:,} bytes, more than any file of weights")
+    return size
+
+
 def _read_checked(path: Path, sha256: str, limit: int | None = None) -> bytes:
-    if limit is not None and path.stat().st_size > limit:
+    if _size(path) > (limit or MAX_FILE_BYTES):
         raise AvbenchError(f"{path} has {path.stat().st_size} bytes, more than any file of its kind ({limit})")
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()

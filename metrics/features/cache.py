@@ -3,10 +3,8 @@
 import hashlib
 import io
 import os
-import secrets
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache as once
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avbench.regular import open_regular
+from avbench.files import atomic, open_regular
 
 DIGEST_BYTES = 32
 MAX_FILE_BYTES = 64 << 20
@@ -66,23 +64,16 @@ def _read(file: Path) -> np.ndarray | None:
 
 def _write(file: Path, features: np.ndarray) -> None:
     """An array as NumPy saves it, and its sha256. Whole or not at all, so that processes may share the folder and a run may be
-    killed at any time; with the umask's permissions, so that a group may share it. A cache that cannot be written is no cache."""
-    out = io.BytesIO()
-    np.save(out, features)
-    data = out.getvalue()
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
+    killed at any time. A cache that cannot be written is no cache."""
+    saved = io.BytesIO()
+    np.save(saved, features)
+    data = saved.getvalue()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as opened:
-            opened.write(data + hashlib.sha256(data).digest())
-        os.replace(temporary, file)
+        with atomic(file) as out:
+            out.write(data + hashlib.sha256(data).digest())
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         _note_once(str(file.parent.parent), error.strerror or str(error))
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @once

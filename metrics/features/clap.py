@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avbench import weights
+from avbench.artifact import fill
 from avbench.errors import AvbenchError
 from avbench.metrics.features.clap_inputs import log_mel, ten_seconds
-from avbench.weights.fit import fill
+from avbench.weights.load import tensors
 
 if TYPE_CHECKING:
     from transformers import ClapConfig, ClapModel
@@ -58,12 +59,12 @@ def load(path: Path, config: "ClapConfig | None" = None) -> "ClapModel":
 
     content = weights.load_torch(path, safe_globals=_admitted())
     state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+    if not isinstance(state, dict):
         raise AvbenchError(f"{path} is not a CLAP file: no state_dict")
     with torch.random.fork_rng(devices=[]):  # it draws weights that are overwritten
         model = ClapModel(config or published_config())
     own = {key: torch.zeros(()) for key in ("logit_scale_a", "logit_scale_t")}  # of training only
-    fill(model, own | _renamed({key.removeprefix("module."): value for key, value in state.items()}), path, "CLAP without fusion")
+    fill(model, own | _renamed(tensors(state, path)), path, "CLAP without fusion")
     return model.eval().requires_grad_(False)
 
 

@@ -5,18 +5,17 @@ It is fitted once, to the first 2,020 clips of arcade-train, and kept in the cac
 
 import hashlib
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+import torch
 
+from avbench.artifact import read_file, write_file
 from avbench.errors import AvbenchError
+from avbench.files import regular
 from avbench.metric import MetricOptions, MetricUnavailable
 from avbench.metrics.features import training_clips
 from avbench.metrics.features.frozen import KEYS, MODALITIES, Frozen
@@ -129,15 +128,9 @@ def _tell(probabilities: Mapping[str, np.ndarray], truth: np.ndarray) -> None:
 
 def write(classifier: Classifier, file: Path) -> None:
     """Write the fitted file, all of it or nothing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Contiguous: safetensors writes a transposed array's memory as it lies, under the shape it seems to have.
-    arrays = {f"{head}.weight": np.ascontiguousarray(weight) for head, (weight, _) in classifier.heads.items()}
-    arrays |= {f"{head}.bias": np.ascontiguousarray(bias) for head, (_, bias) in classifier.heads.items()}
-    facts = {"labels": classifier.labels, "sha256": _digest(classifier)}
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".classifier-") as scratch:
-        part = Path(scratch) / file.name
-        save_file(arrays, part, metadata={"facts": json.dumps(facts)})
-        os.replace(part, file)
+    arrays = {f"{head}.weight": torch.from_numpy(weight) for head, (weight, _) in classifier.heads.items()}
+    arrays |= {f"{head}.bias": torch.from_numpy(bias) for head, (_, bias) in classifier.heads.items()}
+    write_file(file, arrays, {"labels": classifier.labels, "sha256": _digest(classifier)}, key="facts")
 
 
 def _digest(classifier: Classifier) -> str:
@@ -152,14 +145,13 @@ def _digest(classifier: Classifier) -> str:
 def read(file: Path) -> Classifier:
     """What `write` wrote, to the bit. Raises AvbenchError where the file is damaged or of another kind."""
     try:
-        if file.stat().st_size > MAX_FILE_BYTES:
+        if regular(file).stat().st_size > MAX_FILE_BYTES:
             raise ValueError("it is too large")
-        with safe_open(file, framework="numpy") as content:
-            facts = json.loads((content.metadata() or {})["facts"])
-            heads = {head: (content.get_tensor(f"{head}.weight"), content.get_tensor(f"{head}.bias")) for head in HEADS}
+        facts, arrays = read_file(file, key="facts")
+        heads = {head: (arrays[f"{head}.weight"].numpy(), arrays[f"{head}.bias"].numpy()) for head in HEADS}
         classifier = Classifier(labels=tuple(str(label) for label in facts["labels"]), heads=heads)
         if facts["sha256"] != _digest(classifier):
             raise ValueError("its weights or labels are not those that were written")
         return classifier
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (AvbenchError, ValueError, KeyError, TypeError) as error:
         raise AvbenchError(f"{file} holds no classifier: {error}") from error

@@ -17,11 +17,11 @@ from avbench.data.batches import read_batch
 from avbench.errors import AvbenchError
 from avbench.metric import MetricOptions
 from avbench.metrics.fad import FadAisfx
-from avbench.metrics.features import aisfx, i3d
 from avbench.metrics.features.cache import cached_features
 from avbench.metrics.features.progress import tracked
 from avbench.metrics.features.recent import features_of
 from avbench.metrics.fvd import KEY
+from avbench.nn.pretrained import aisfx, i3d
 from avbench.paths import cache_root
 from avbench.types import ClipBatch
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avbench import weights
-from avbench.errors import AvbenchError
+from avbench.artifact import fill
 from avbench.metrics.features import imagebind_inputs as inputs
-from avbench.weights.fit import fill
+from avbench.weights.load import tensors
 
 WEIGHTS = "imagebind"
 NORM_EPS = 1e-6
@@ -115,9 +115,7 @@ class _Block(nn.Module):
 
 def load(path: Path, config: ImageBindConfig | None = None) -> ImageBind:
     """Both towers of a published file (a state dict), frozen, float32, on the CPU. Raises AvbenchError where it does not fit."""
-    content = weights.load_torch(path)
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise AvbenchError(f"{path} is not an ImageBind file: no dictionary of tensors")
+    content = tensors(weights.load_torch(path), path)
     with torch.device("meta"):
         model = ImageBind(config)
     fill(model, {_renamed(key): value for key, value in content.items() if not NOT_USED.match(key)}, path, "ImageBind")

@@ -10,7 +10,7 @@ import torchaudio
 from torch import Tensor
 from torch.nn import functional as F
 
-from avbench.tokenizers.avtok.cav_mae_inputs import filter_bank
+from avbench.nn.filter_bank import filter_bank
 
 SAMPLE_RATE = 16_000  # Hz
 SPAN_S = 2

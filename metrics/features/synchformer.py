@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from avbench import weights
-from avbench.errors import AvbenchError
+from avbench.artifact import fill
 from avbench.metrics.features import synchformer_audio, synchformer_video
 from avbench.metrics.features.synchformer_parts import SynchformerConfig, attend
-from avbench.weights.fit import fill
+from avbench.weights.load import tensors
 
 WEIGHTS = "synchformer"
 SEGMENTS = 14  # that are compared at a time: 4.8 s
@@ -89,9 +89,7 @@ class _Block(nn.Module):
 
 def load(path: Path, config: SynchformerConfig | None = None) -> Synchformer:
     """The model of a published file (a state dict), frozen, float32, on the CPU. Raises AvbenchError where it does not fit."""
-    content = weights.load_torch(path)
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise AvbenchError(f"{path} is not a Synchformer file: no dictionary of tensors")
+    content = tensors(weights.load_torch(path), path)
     with torch.device("meta"):
         model = Synchformer(config)
     fill(model, {key: value for key, value in content.items() if not key.startswith(NOT_USED)}, path, "a Synchformer")

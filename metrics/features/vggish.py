@@ -12,7 +12,8 @@ import torchaudio
 from torch import Tensor, nn
 
 from avbench import weights
-from avbench.errors import AvbenchError
+from avbench.artifact import fill
+from avbench.weights.load import tensors
 
 WEIGHTS = "vggish"
 SAMPLE_RATE = 16_000
@@ -57,10 +58,7 @@ def load(device: torch.device) -> VggishNet:
     """
     file = weights.path(WEIGHTS)
     model = VggishNet()
-    try:
-        model.load_state_dict(weights.load_torch(file))
-    except (RuntimeError, TypeError) as error:  # what load_state_dict raises for other names, shapes or types
-        raise AvbenchError(f"{file} does not hold VGGish's weights: {str(error)[:300]}") from error
+    fill(model, tensors(weights.load_torch(file), file), file, "a VGGish")
     return model.eval().to(device)
 
 

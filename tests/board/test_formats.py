@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from synthetic_runs import content, metric, rows_of, save
 
 from avbench.board.columns import load_board
+from avbench.board.formats import render, write
 from avbench.board.results import MAX_BYTES, clean, read_result
-from avbench.board.table import leaderboard, render, write
+from avbench.board.table import leaderboard
 from avbench.board.text import escape_markdown
 from avbench.errors import AvbenchError, UsageError
 

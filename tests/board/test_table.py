@@ -7,8 +7,9 @@ import pytest
 from synthetic_runs import content, metric, rows_of, save
 
 from avbench.board.columns import load_board, load_reported
+from avbench.board.formats import render
 from avbench.board.results import Results, collect
-from avbench.board.table import build, build_all, leaderboard, render
+from avbench.board.table import build, build_all, leaderboard
 
 
 def ranks(table, name):

@@ -12,7 +12,7 @@ from toy_generator import MODEL, Other, Toy, clips_of, toy_training
 from avbench import registry
 from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
-from avbench.generate.checkpoint import MANIFEST, WEIGHTS, check_match, load_generator
+from avbench.generate.checkpoint import MANIFEST, check_match, load_generator
 from avbench.generate.draw import Drawing, uniforms
 from avbench.generate.generate import Generation
 from avbench.generate.sample import sample
@@ -107,8 +107,7 @@ def test_what_does_not_go_together_is_a_usage_error_before_any_compute(folder: P
 @pytest.mark.parametrize(
     ("part", "value"),
     [
-        ("kind", "something"), ("config", {"width": -1}), ("config", {}), ("layout", {}), ("tokenizer", {"name": 3}), ("weights", {}),
-        ("provenance", None),
+        ("kind", "something"), ("config", {"model": {"width": -1}}), ("config", {}), ("shards", [{}]), ("provenance", None),
     ],
 )  # fmt: skip
 def test_a_damaged_generator_is_refused(folder: Path, part: str, value: object) -> None:
@@ -118,13 +117,27 @@ def test_a_damaged_generator_is_refused(folder: Path, part: str, value: object) 
         load_generator(folder)
 
 
+@pytest.mark.parametrize(
+    ("part", "value"), [("layout", {}), ("layout", None), ("tokenizer", {"name": 3}), ("tokenizer", None), ("model", {"name": "<b>"})]
+)
+def test_a_damaged_config_is_refused(folder: Path, part: str, value: object) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    if isinstance(value, dict) and part == "model":
+        value = manifest["config"]["model"] | value
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"config": manifest["config"] | {part: value}}))
+    with pytest.raises(AvbenchError, match="manifest"):
+        load_generator(folder)
+
+
 def test_missing_and_changed_weights_are_refused(folder: Path, tmp_path: Path) -> None:
     copied = tmp_path / "copied"
     shutil.copytree(folder, copied)
-    (copied / WEIGHTS).write_bytes((copied / WEIGHTS).read_bytes() + b"x")
+    (shard,) = copied.glob("*.safetensors")
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(AvbenchError, match="sha256"):
         load_generator(copied)
-    (copied / WEIGHTS).unlink()
+    shard.unlink()
     with pytest.raises(AvbenchError, match="missing"):
         load_generator(copied)
     with pytest.raises(AvbenchError, match="holds no trained generator"):

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, DiscriminatorConfig, PriorConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.losses import LossWeights, StreamWeights
-from avbench.tokenizers.avtok.train.config import AVTokOptim, AVTokStage, AVTokTraining
+from avbench.tokenizers.avtok.train.config import AVTokOptim, AVTokStage
+from avbench.tokenizers.avtok.train.trainee import AVTokTraining
 
 MODEL = AVTokConfig(
     name="tiny",

@@ -9,7 +9,7 @@ from torch import Tensor
 from avbench.data.splits import Split, batches
 from avbench.generate.config import GeneratorConfig
 from avbench.generate.tasks import TASKS
-from avbench.generate.training import GeneratorTraining
+from avbench.generate.trainee import GeneratorTraining
 from avbench.tokenizer import TokenizerInfo
 from avbench.train.config import OptimConfig, StageConfig
 from avbench.types import ClipBatch, Tokens

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from avbench import weights
-from avbench.metrics.features import aisfx
+from avbench.nn.pretrained import aisfx
 
 
 def chirp(rate: int = 44_100, num_samples: int = 180_634) -> torch.Tensor:

@@ -226,7 +226,9 @@ def test_a_file_of_the_published_form_and_size_makes_the_metric(tmp_path: Path, 
         (lambda state: state.pop("transformer.off_head.bias"), r"lacks transformer\.off_head\.bias"),
         (lambda state: state.update({"temp_attn_agg.cls_token": torch.zeros(2)}), r"unknown temp_attn_agg\.cls_token"),
         (lambda state: state.update({"vproj.weight": torch.zeros(24, 16)}), r"vproj\.weight \(24, 16\), which should be \(24, 24\)"),
-        (lambda state: state.update({"aproj.bias": [0.0] * 24}), r"no floating-point tensor in aproj\.bias"),
+        (lambda state: state.update({"aproj.bias": torch.zeros(24, dtype=torch.int64)}), r"no floating-point tensor in aproj\.bias"),
+        (lambda state: state.update({"aproj.bias": torch.full((24,), torch.nan)}), r"not finite in aproj\.bias"),
+        (lambda state: state.update({"aproj.bias": [0.0] * 24}), r"holds 'aproj\.bias' of type list"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_by_the_keys_name(

@@ -48,7 +48,7 @@ def test_a_cache_that_cannot_be_written_is_no_cache(
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     for _ in range(2):
         assert cached_features(tmp_path, "net", ("a", "b"), ones).shape == (2, 200)
     assert capfd.readouterr().err.count("Read-only file system") == 1

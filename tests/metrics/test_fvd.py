@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from avbench.metric import MetricOptions
-from avbench.metrics.features import i3d
 from avbench.metrics.frechet import frechet_from_features
 from avbench.metrics.fvd import Fvd, fvd
+from avbench.nn.pretrained import i3d
 from avbench.types import ClipBatch, Tokens
 from avbench.weights import WeightsUnavailable
 

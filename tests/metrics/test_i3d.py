@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from avbench import weights
-from avbench.metrics.features import i3d
 from avbench.metrics.features.cache import cached_features
+from avbench.nn.pretrained import i3d
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from avbench.errors import AvbenchError
+from avbench.nn.pca import fit_basis
 from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.linear_init import SCALE, code_width, linear_init
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.parts import parameters_of
-from avbench.tokenizers.avtok.pca import fit_basis
 from avbench.tokenizers.avtok.positions import orthogonal_grid
 from avbench.tokenizers.avtok.quiet import quiet_stream
 from avbench.tokenizers.avtok.streams import patchify

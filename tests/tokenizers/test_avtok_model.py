@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from avbench.errors import AvbenchError
-from avbench.tokenizers.avtok.blocks import attend
+from avbench.nn.transformer import attend
 from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, QuantizerConfig, StreamConfig, avtok_base, avtok_mini, avtok_small
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.optim import optimizer_groups

@@ -11,9 +11,10 @@ from torch import Tensor
 from avbench.tokenizers.avtok.config import AVTokConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.losses import LossWeights
 from avbench.tokenizers.avtok.train.branches import branches
-from avbench.tokenizers.avtok.train.config import AVTokStage, AVTokTraining
+from avbench.tokenizers.avtok.train.config import AVTokStage
 from avbench.tokenizers.avtok.train.data import stream_inputs
 from avbench.tokenizers.avtok.train.start import apply_linear_start, build_models, lloyd, sample_patches
+from avbench.tokenizers.avtok.train.trainee import AVTokTraining
 from avbench.train.data import TrainBatch
 
 MODEL = AVTokConfig(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from avbench import weights
-from avbench.metrics.features import aisfx, i3d
+from avbench.nn.pretrained import aisfx, i3d
 from avbench.tokenizers.avtok.teacher import BANDS, STAND_IN_DIMS, StandInTeacher
 
 

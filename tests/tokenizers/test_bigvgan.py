@@ -12,8 +12,9 @@ from torch import Tensor
 
 from avbench import weights
 from avbench.errors import AvbenchError
+from avbench.nn import mel
 from avbench.tokenizer import TokenizerOptions
-from avbench.tokenizers import bigvgan, mel
+from avbench.tokenizers import bigvgan
 from avbench.tokenizers.mel_vocoder import MelVocoder
 from avbench.tokenizers.vocoders import BIGVGANS, load_vocoder
 from avbench.types import ClipBatch

@@ -1,4 +1,4 @@
-"""avbench.train.codecs: audio codecs as trainees, from crops to a folder that their tokenizers load."""
+"""avbench.train.waveform: audio codecs as trainees, from crops to a folder that their tokenizers load."""
 
 import itertools
 import json
@@ -13,18 +13,20 @@ import torch
 from accelerate import Accelerator
 
 from avbench.errors import AvbenchError
+from avbench.nn.residual_vq import CodebookConfig
 from avbench.registry import load_tokenizer
+from avbench.tokenizers.encodec.train.network import EncodecSize
+from avbench.tokenizers.encodec.train.recipes import EncodecTraining
 from avbench.tokenizers.wavtokenizer.config import BackboneConfig, EncoderConfig, WavTokenizerConfig
-from avbench.tokenizers.wavtokenizer.quantizer import CodebookConfig
+from avbench.tokenizers.wavtokenizer.train.recipes import WavTokenizerTraining
 from avbench.train import recipes
 from avbench.train.clips import load_clips
-from avbench.train.codecs.config import CodecLoss, CodecOptim, CodecStage, CodecTraining, EncodecTraining, WavTokenizerTraining
-from avbench.train.codecs.data import CodecData, Waveforms
-from avbench.train.codecs.encodec import EncodecSize
 from avbench.train.data import INT16_SCALE, Share
 from avbench.train.log import read_log
 from avbench.train.loop import train
 from avbench.train.stages import StageRun
+from avbench.train.waveform.config import CodecLoss, CodecOptim, CodecStage, CodecTraining
+from avbench.train.waveform.data import CodecData, Waveforms
 from avbench.types import ClipBatch
 
 BOOK = CodebookConfig(entries=16, dim=8, kmeans_iterations=3)
@@ -155,7 +157,7 @@ def test_a_paused_run_goes_on_to_exactly_the_curve_of_the_uninterrupted_one(tmp_
     curves = [[line["losses"] for line in read_log(tmp_path / name) if line["kind"] == "train"] for name in ("whole", "paused")]
     assert len(curves[0]) == 6
     assert curves[0] == curves[1]
-    files = [json.loads((tmp_path / name / "manifest.json").read_text())["files"] for name in ("whole", "paused")]
+    files = [json.loads((tmp_path / name / "manifest.json").read_text())["shards"] for name in ("whole", "paused")]
     assert files[0] == files[1]
 
 
@@ -212,7 +214,7 @@ def test_a_baseline_sees_as_many_clips_as_its_avtok_at_its_token_rate(recipe: st
 
 
 def test_encodec_mini_offers_1500_and_3000_bits_a_second_from_one_training() -> None:
-    config = recipes.RECIPES["encodec-mini"]()
+    config = recipes.config("encodec-mini")
     assert isinstance(config, EncodecTraining)
     assert config.model.bandwidths == (1.5, 3.0)
     assert config.codebooks == (2, 4)

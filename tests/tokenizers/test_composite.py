@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from avbench import registry
+from avbench.composite import Composite
 from avbench.errors import AvbenchError, UsageError
 from avbench.run import payload
 from avbench.tokenizer import TokenizerInfo
-from avbench.tokenizers.composite import Composite
 from avbench.tokenizers.controls import Identity, Silence, StaticFrame
 from avbench.types import ClipBatch, Tokens
 

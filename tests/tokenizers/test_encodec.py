@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from codec_files import GAINS, NUM_SAMPLES, codec_state, golden, sound
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from avbench import registry
+from avbench import registry, weights
 from avbench.errors import AvbenchError, UsageError
 from avbench.run.check import check
 from avbench.tokenizer import TokenizerOptions
-from avbench.tokenizers.encodec import Encodec
-from avbench.tokenizers.encodec_checkpoint import save_checkpoint, to_transformers
+from avbench.tokenizers.encodec.checkpoint import save_checkpoint, to_transformers
+from avbench.tokenizers.encodec.tokenizer import Encodec
 from avbench.types import ClipBatch, Tokens
 
 GOLDEN = golden("encodec")
@@ -90,7 +91,31 @@ def test_both_published_forms_of_the_official_model_give_the_same_codes(authors_
     EncodecConfig().save_pretrained(tmp_path)
     tokenizer = _load(tmp_path, "6k")
     assert tokenizer.encode(_clip(sound(NUM_SAMPLES))).codes["audio"][0].tolist() == GOLDEN["codes"]
-    assert tokenizer.info.trained_on == "official (facebook/encodec_24khz)"
+
+
+@pytest.mark.parametrize("where", ["folder", "file", "catalog", "pinned"])
+def test_only_a_sha256_or_the_catalogs_place_makes_weights_official(
+    authors_file: Path, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody's weights may have the official config."""
+    from transformers import EncodecConfig
+
+    monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path / "own"))
+    (tmp_path / "own").mkdir()
+    path: Path | None = authors_file
+    if where == "folder":
+        save_file(to_transformers(torch.load(authors_file, weights_only=True)), tmp_path / "model.safetensors")
+        EncodecConfig().save_pretrained(tmp_path)
+        path = tmp_path
+    elif where == "catalog":
+        save_file(to_transformers(torch.load(authors_file, weights_only=True)), tmp_path / "own" / "encodec-24khz.safetensors")
+        path = None
+    elif where == "pinned":
+        pinned = replace(weights.CATALOG["encodec-24khz-th"], sha256=_sha256(authors_file)[:8])
+        monkeypatch.setitem(weights.CATALOG, "encodec-24khz-th", pinned)
+    official = {"folder": False, "file": False, "catalog": True, "pinned": True}[where]
+    assert _load(path).info.trained_on == ("official (facebook/encodec_24khz)" if official else "not stated")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -173,7 +198,7 @@ def test_a_trained_folder_says_its_name_and_what_it_was_trained_on(folder: Path,
     assert _load(folder).info.trained_on == "not stated"
     data = (out / "model.safetensors").read_bytes()
     (out / "model.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(AvbenchError, match=r"model\.safetensors is missing or damaged"):
+    with pytest.raises(AvbenchError, match=r"model\.safetensors is damaged"):
         _load(out)
 
 
@@ -184,7 +209,7 @@ def test_the_conformance_kit_passes(folder: Path) -> None:
 
 
 def test_it_is_the_audio_part_of_a_composite(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from avbench.tokenizers.composite import Composite
+    from avbench.composite import Composite
 
     both = Composite(registry.load_tokenizer("static-frame"), _load(folder, "1.5k"))
     batch = ClipBatch(video=torch.rand(2, 16, 3, 8, 8), audio=sound(98_304).expand(2, 1, -1), fps=3.90625, sample_rate=24_000)

@@ -9,9 +9,8 @@ import torch
 from avbench.registry import load_tokenizer
 from avbench.tokenizers.avtok.config import AVTokConfig, DiscriminatorConfig, PriorConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.losses import LossWeights, StreamWeights
-from avbench.tokenizers.avtok.train.config import AVTokStage, AVTokTraining
-from avbench.tokenizers.avtok.train.recipes import RECIPES as AVTOK
-from avbench.tokenizers.larp.train.recipes import RECIPES
+from avbench.tokenizers.avtok.train.config import AVTokStage
+from avbench.tokenizers.avtok.train.trainee import AVTokTraining
 from avbench.train import recipes
 from avbench.train.clips import load_clips
 from avbench.train.loop import train
@@ -68,7 +67,9 @@ def _psnr_of_the_mean_colour(clip_folder: Path) -> float:
 
 @pytest.mark.parametrize("size", ["mini", "small"])
 def test_larp_differs_from_avtok_in_the_missing_audio_alone(size: str) -> None:
-    larp, avtok = RECIPES[f"larp-{size}"](), AVTOK[f"avtok-{size}"]()
+    larp, avtok = recipes.config(f"larp-{size}"), recipes.config(f"avtok-{size}")
+    assert isinstance(larp, AVTokTraining)
+    assert isinstance(avtok, AVTokTraining)
     assert (larp.clips, larp.batch_size, larp.seed, larp.linear_start) == (avtok.clips, avtok.batch_size, avtok.seed, avtok.linear_start)
     assert larp.model.video == avtok.model.video
     assert larp.model.quantizer == avtok.model.quantizer

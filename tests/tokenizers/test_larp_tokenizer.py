@@ -152,7 +152,7 @@ def test_the_catalogs_file_is_read_as_the_published_architecture(
     """A file of another size under the published name fits none of its shapes, and says so."""
     (tmp_path / "larp-l-long-tokenizer.safetensors").write_bytes((official_folder / "model.safetensors").read_bytes())
     monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path))
-    with pytest.raises(AvbenchError, match=r"larp-l-long-tokenizer\.safetensors lacks \d+ tensors"):
+    with pytest.raises(AvbenchError, match=r"larp-l-long-tokenizer\.safetensors is not the LARP of its config: it lacks"):
         load_tokenizer("larp")
     assert larp_large().name == "larp"
 
@@ -169,11 +169,11 @@ def test_an_audio_video_model_is_sent_to_avtok_and_a_video_model_to_larp(tmp_pat
 def test_a_shard_that_is_not_the_manifests_is_refused(own_folder: Path, tmp_path: Path) -> None:
     for file in own_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    shard = tmp_path / "model-000.safetensors"
+    (shard,) = tmp_path.glob("model-000-*.safetensors")
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(AvbenchError, match=r"model-000\.safetensors is damaged"):
+    with pytest.raises(AvbenchError, match=r"model-000-\w+\.safetensors is damaged"):
         load_tokenizer("larp", checkpoint=tmp_path)
 
 

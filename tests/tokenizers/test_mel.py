@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from avbench.tokenizers.mel import MIN_LOG, log_mel, magnitudes, mel_basis
+from avbench.nn.mel import MIN_LOG, log_mel, magnitudes, mel_basis
 
 
 def _noise(samples: int = 98_304) -> torch.Tensor:

@@ -8,10 +8,10 @@ import torch
 from avbench import weights
 from avbench.errors import AvbenchError, UsageError
 from avbench.metrics.mr_stft import mr_stft
+from avbench.nn.mel import log_mel, magnitudes, mel_basis
 from avbench.run import payload
 from avbench.tokenizer import TokenizerOptions
 from avbench.tokenizers import hifigan
-from avbench.tokenizers.mel import log_mel, magnitudes, mel_basis
 from avbench.tokenizers.mel_vocoder import STEP, MelVocoder
 from avbench.tokenizers.vocoders import GriffinLim
 from avbench.types import ClipBatch, Tokens

@@ -53,11 +53,13 @@ def test_the_published_files_give_the_authors_codes_and_samples(folder: Path) ->
     assert float(recon.std()) == pytest.approx(GOLDEN["std"], abs=1e-5)
 
 
-def test_a_file_of_the_users_own_is_not_called_official(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_catalogs_file_is_called_official(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("avbench.tokenizers.snac.OFFICIAL_CONFIG", GOLDEN["config"])
     info = _load(folder / "pytorch_model.bin").info
-    assert info.trained_on == "not stated"
-    assert _load(folder).info.trained_on == "official (hubertsiuzdak/snac_24khz)"
+    assert info.trained_on == _load(folder).info.trained_on == "not stated"
+    monkeypatch.setenv("AVBENCH_WEIGHTS", str(tmp_path))
+    (tmp_path / "snac-24khz.bin").write_bytes((folder / "pytorch_model.bin").read_bytes())
+    assert _load(None).info.trained_on == "official (hubertsiuzdak/snac_24khz)"
     assert info.parameters == sum(torch.Size(shape).numel() for key, shape in GOLDEN["shapes"].items() if "original0" not in key)
 
 

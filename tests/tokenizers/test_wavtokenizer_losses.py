@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avbench.tokenizers.wavtokenizer.losses import log_mel_config, log_mel_l1, mel_spectrogram, multi_scale_configs, multi_scale_mel
+from avbench.train.waveform.losses import log_mel_config, log_mel_l1, mel_spectrogram, multi_scale_configs, multi_scale_mel
 
 
 def clips(seed: int = 0, samples: int = 5000) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, distributed
 
-from avbench.tokenizers.wavtokenizer.quantizer import Codebook, CodebookConfig, ResidualQuantizer
+from avbench.nn.residual_vq import Codebook, CodebookConfig, ResidualQuantizer
 
 CONFIG = CodebookConfig(entries=32, dim=4, kmeans_iterations=5)
 DRAWN = replace(CONFIG, kmeans_iterations=0)

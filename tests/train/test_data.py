@@ -11,7 +11,7 @@ import torch
 from avbench.data import shards
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError
-from avbench.tokenizers.mel import log_mel
+from avbench.nn.mel import log_mel
 from avbench.train.data import ClipReader, MelCache, Order, Share, TrainBatch, micro_batches
 from avbench.types import ClipRef, Protocol
 

@@ -16,9 +16,10 @@ class Blocked(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Blocked())
 import avbench.cli.train, avbench.data.arcade, avbench.data.splits, avbench.train.loop
+from avbench.registry import plugins
 from avbench.train import recipes
 
-for name in recipes.RECIPES:
+for name in plugins("recipe"):
     recipes.config(name).trainee()
 """
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from tiny_avtok import MODEL, tiny
 
+from avbench.artifact import trained_on
 from avbench.errors import AvbenchError, UsageError
-from avbench.tokenizers.checkpoint_folder import trained_on
 from avbench.train.log import read_log
 from avbench.train.loop import train
 

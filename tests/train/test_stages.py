@@ -12,10 +12,11 @@ from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, DiscriminatorC
 from avbench.tokenizers.avtok.losses import LossWeights, StreamWeights
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.train import trainee
-from avbench.tokenizers.avtok.train.config import AVTokOptim, AVTokStage, AVTokTraining
+from avbench.tokenizers.avtok.train.config import AVTokOptim, AVTokStage
 from avbench.tokenizers.avtok.train.data import stream_inputs
 from avbench.tokenizers.avtok.train.objective import Frozen
 from avbench.tokenizers.avtok.train.start import build_models
+from avbench.tokenizers.avtok.train.trainee import AVTokTraining
 from avbench.train.data import TrainBatch
 from avbench.train.optimizers import rate
 from avbench.train.stages import StageRun

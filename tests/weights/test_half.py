@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from avbench.errors import AvbenchError
-from avbench.metrics import lpips
-from avbench.metrics.features import aisfx, i3d
+from avbench.nn.pretrained import aisfx, i3d, lpips
 from avbench.tokenizers.avtok.teacher import LAST_MIXED, StandInTeacher, half_networks
 from avbench.weights import half
 

@@ -16,10 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from avbench.errors import AvbenchError
-from avbench.tokenizers.avtok.blocks import Mlp, attend
-from avbench.weights import load_torch
-from avbench.weights.fit import fill
+from avbench.artifact import fill
+from avbench.nn.transformer import Mlp, attend
+from avbench.weights.load import load_torch, tensors
 
 Suffix = Literal["a", "v"]
 NOT_USED = re.compile(
@@ -131,13 +130,10 @@ class _Block(nn.Module):
 
 def load(path: Path, sha256: str | None = None, config: CavMaeConfig | None = None) -> CavMaeSync:
     """The encoder of a published file (a state dict, keys under "module."), frozen, float32. Raises AvbenchError where it does not fit."""
-    content = load_torch(path, sha256)
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise AvbenchError(f"{path} is not a CAV-MAE Sync file: no dictionary of tensors")
-    state = {key.removeprefix("module."): value for key, value in content.items()}
+    content = tensors(load_torch(path, sha256), path)
     with torch.device("meta"):
         model = CavMaeSync(config)
-    fill(model, {key: value for key, value in state.items() if not NOT_USED.match(key)}, path, "a CAV-MAE Sync encoder")
+    fill(model, {key: value for key, value in content.items() if not NOT_USED.match(key)}, path, "a CAV-MAE Sync encoder")
     return model.eval().requires_grad_(False)
 
 

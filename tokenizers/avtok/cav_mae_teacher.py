@@ -21,7 +21,9 @@ import torchaudio
 from torch import Tensor
 from torchaudio.compliance.kaldi import mel_scale_scalar
 
-from avbench.tokenizers import mel
+from avbench.nn import mel
+from avbench.nn.filter_bank import HOP, LOW_HZ, SAMPLE_RATE, WINDOW
+from avbench.nn.pixels import unit_range
 from avbench.tokenizers.avtok import cav_mae_inputs as inputs
 from avbench.tokenizers.avtok.cav_mae_sync import CavMaeSync
 
@@ -39,7 +41,7 @@ class CavMaeTeacher:
         self.device, self.dtype = torch.device(device), dtype
         self.network = network.to(self.device, dtype)
         self.dims = dict.fromkeys(DIMS, network.config.width)
-        self.resample = torchaudio.transforms.Resample(mel.SAMPLE_RATE, inputs.SAMPLE_RATE).to(self.device)
+        self.resample = torchaudio.transforms.Resample(mel.SAMPLE_RATE, SAMPLE_RATE).to(self.device)
 
     @torch.no_grad()
     def features(self, stream: str, clips: Tensor, grid: tuple[int, int, int]) -> Tensor:
@@ -52,7 +54,7 @@ class CavMaeTeacher:
         if T % t:
             raise ValueError(f"{T} frames are not {t} steps of as many frames each")
         config = self.network.config
-        frames = inputs.unit_range(clips_BTCHW[:, T // t // 2 :: T // t].flatten(0, 1).to(self.device))
+        frames = unit_range(clips_BTCHW[:, T // t // 2 :: T // t].flatten(0, 1).to(self.device))
         tokens = self.network(inputs.pictures(frames, config.resolution).to(self.dtype), "v")
         y, x = config.picture_grid
         return _read_off(tokens, (y, x), _even(h, y), _even(w, x)).reshape(B, t * h * w, -1)
@@ -87,13 +89,13 @@ def _even(patches: int, tokens: int) -> tuple[float, ...]:
 
 def _times(patches: int, duration_s: float, frames_a_token: int) -> tuple[float, ...]:
     """Centres of equal parts of the clip, in token numbers; filter-bank frame k is centred on sample 160 k + 200."""
-    samples = ((i + 0.5) * duration_s / patches * inputs.SAMPLE_RATE for i in range(patches))
-    return tuple(_token((sample - inputs.WINDOW / 2) / inputs.HOP, frames_a_token) for sample in samples)
+    samples = ((i + 0.5) * duration_s / patches * SAMPLE_RATE for i in range(patches))
+    return tuple(_token((sample - WINDOW / 2) / HOP, frames_a_token) for sample in samples)
 
 
 def _bands(patches: int, bands: int, bands_a_token: int) -> tuple[float, ...]:
     """Centres of equal parts of AVTok's mel axis, in token numbers of Kaldi's; Kaldi's band k peaks at k + 1 of bands + 1 steps."""
-    low, high = mel_scale_scalar(inputs.LOW_HZ), mel_scale_scalar(inputs.SAMPLE_RATE / 2)
+    low, high = mel_scale_scalar(LOW_HZ), mel_scale_scalar(SAMPLE_RATE / 2)
     nominal_hz = librosa.mel_frequencies(2 * patches + 1, fmin=0.0, fmax=mel.F_MAX)[1::2]
     places = (mel_scale_scalar(float(hertz) * mel.SAMPLE_RATE / mel.NOMINAL_RATE) for hertz in nominal_hz)
     return tuple(_token((place - low) / (high - low) * (bands + 1) - 1, bands_a_token) for place in places)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avbench.tokenizers.avtok.blocks import LayerNorm, Linear, NormedBlock, xavier_linears
+from avbench.nn.transformer import LayerNorm, Linear, NormedBlock, xavier_linears
 from avbench.tokenizers.avtok.config import DiscriminatorConfig, StreamConfig
 from avbench.tokenizers.avtok.positions import sincos_3d
 from avbench.tokenizers.avtok.streams import patchify

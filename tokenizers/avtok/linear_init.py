@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from avbench.errors import AvbenchError
-from avbench.tokenizers.avtok.blocks import BlockNorms, Transformer
+from avbench.nn.kmeans import kmeans_anywhere
+from avbench.nn.pca import Basis, fit_basis
+from avbench.nn.transformer import BlockNorms, Transformer
 from avbench.tokenizers.avtok.config import AVTokConfig
-from avbench.tokenizers.avtok.kmeans import kmeans
 from avbench.tokenizers.avtok.model import AVTokModel
-from avbench.tokenizers.avtok.pca import Basis, fit_basis
 from avbench.tokenizers.avtok.positions import orthogonal_grid
 from avbench.tokenizers.avtok.streams import StreamDecoder
 
@@ -72,7 +72,7 @@ def linear_init(model: AVTokModel, patches: dict[str, Tensor], *, seed: int = 0,
         _copy_through_first_block(transformer, channels, config)
     _init_bottleneck(model, channels)
     points = model.bottleneck.quantizer.project(_lifted(latents, config))
-    model.bottleneck.quantizer.embedding.weight.copy_(kmeans(points, config.quantizer.entries, iterations=iterations, seed=seed))
+    model.bottleneck.quantizer.embedding.weight.copy_(kmeans_anywhere(points, config.quantizer.entries, iterations=iterations, seed=seed))
     return bases
 
 

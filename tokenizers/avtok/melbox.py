@@ -6,7 +6,7 @@ square waves reach 2.0 and 2.4.
 
 from torch import Tensor
 
-from avbench.tokenizers.mel import MIN_LOG, log_mel
+from avbench.nn.mel import MIN_LOG, log_mel
 
 MAX_LOG = 2.5
 RANGE = MAX_LOG - MIN_LOG

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from avbench.tokenizers.avtok.blocks import Linear, Transformer, xavier_linears
+from avbench.nn.transformer import Linear, Transformer, xavier_linears
 from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.quantizer import Quantized, Quantizer
 from avbench.tokenizers.avtok.streams import StreamDecoder, StreamEncoder, patchify, unpatchify

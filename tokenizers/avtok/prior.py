@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avbench.tokenizers.avtok.blocks import LayerNorm, Linear, NormedBlock
+from avbench.nn.transformer import LayerNorm, Linear, NormedBlock
 from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.quantizer import Quantized, similarity
 

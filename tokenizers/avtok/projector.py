@@ -5,7 +5,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avbench.tokenizers.avtok.blocks import Linear
+from avbench.nn.transformer import Linear
 
 
 class Projector(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from avbench.tokenizers.avtok.blocks import BlockNorms, Transformer
+from avbench.nn.transformer import BlockNorms, Transformer
 from avbench.tokenizers.avtok.model import AVTokModel
 
 

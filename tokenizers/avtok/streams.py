@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from avbench.tokenizers.avtok.blocks import BlockNorms, LayerNorm, Linear
+from avbench.nn.transformer import BlockNorms, LayerNorm, Linear
 from avbench.tokenizers.avtok.config import AVTokConfig, StreamConfig
 from avbench.tokenizers.avtok.positions import sincos_1d, sincos_3d
 

@@ -15,11 +15,10 @@ from torch.nn import functional as F
 
 from avbench import weights
 from avbench.errors import AvbenchError
-from avbench.metrics import lpips
-from avbench.metrics.features import aisfx, i3d
-from avbench.tokenizers import mel
+from avbench.nn import mel
+from avbench.nn.pixels import unit_range
+from avbench.nn.pretrained import aisfx, i3d, lpips
 from avbench.tokenizers.avtok import cav_mae_sync, cav_mae_teacher
-from avbench.tokenizers.avtok.cav_mae_inputs import unit_range
 
 STAND_IN = "i3d-k400 mixed_4f + aisfx conv_block4 (stand-in for CAV-MAE Sync)"
 STAND_IN_DIMS = {"video": 832, "audio": 512}

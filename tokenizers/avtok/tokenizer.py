@@ -5,16 +5,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from avbench.artifact import trained_on
 from avbench.errors import AvbenchError, UsageError
+from avbench.nn.mel import SAMPLE_RATE
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.avtok import melbox
 from avbench.tokenizers.avtok.by_clip import check_codes, detokenize, tokenize
 from avbench.tokenizers.avtok.checkpoint import load_checkpoint
 from avbench.tokenizers.avtok.config import STREAMS
 from avbench.tokenizers.avtok.parts import count_parameters
-from avbench.tokenizers.checkpoint_folder import trained_on
 from avbench.tokenizers.edges import need_mono
-from avbench.tokenizers.mel import SAMPLE_RATE
 from avbench.tokenizers.mel_vocoder import to_mel_rate, trim
 from avbench.tokenizers.vocoders import DEFAULT_VOCODER, load_vocoder
 from avbench.types import ClipBatch, Tokens

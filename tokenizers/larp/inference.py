@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from avbench.tokenizers.avtok.blocks import Attention
-from avbench.tokenizers.packed import can_pack, pack, product
+from avbench.nn.packed import can_pack, pack, product
+from avbench.nn.transformer import Attention
 
 ROWS = 256  # of scores a thread and step: 256 x 2048 float32 are 2 MB, which a core's own cache holds
 

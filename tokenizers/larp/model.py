@@ -2,7 +2,8 @@
 
 There is no second model class. AVTok took its video stream from LARP: patches and learned queries through a pre-LN encoder, a
 bottleneck, one codebook, [codes ; patch queries] through a decoder, a normed head. The published weights are those tensors under other
-names (`official.KEYS`), so that they load into `AVTokModel` and give the official codes and reconstructions (tests/tokenizers/test_larp_official.py).
+names (`official.KEYS`), so that they load into `AVTokModel` and give the official codes and reconstructions
+(tests/tokenizers/test_larp_official.py).
 What differs is settings: SVQ is `QuantizerConfig(kind="cosine", temperature=0.03)`, positions are buffers that a checkpoint brings,
 and the official blocks' LayerNorms have eps 1e-5 (`official.BLOCK_EPS`). Evaluation takes the nearest entry and never draws.
 

@@ -16,15 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avbench.artifact import check_fit
 from avbench.errors import AvbenchError
-from avbench.tokenizers.avtok.blocks import BlockNorms
-from avbench.tokenizers.avtok.checkpoint import check_fit
+from avbench.nn.transformer import BlockNorms
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.larp.official_config import OfficialConfig, PriorShape, official_config, published
-from avbench.tokenizers.published import CONFIG, read_json, tensors
-from avbench.weights.load import load_safetensors, load_torch, sha256_of
+from avbench.tokenizers.published import CONFIG, checked_sha256, read_config, read_state, weights_files
+from avbench.weights.load import load_torch, sha256_of, tensors
 
-WEIGHTS = "model.safetensors"
 # timm's Block, of which LARP is built, left its LayerNorms at PyTorch's eps when LARP was trained (timm 1.0.9); later timms say 1e-6.
 BLOCK_EPS = 1e-5
 KEYS = (  # a tensor's name starts with: ours, official
@@ -69,17 +68,18 @@ def load_official(path: Path) -> Official:
 
     A .safetensors file without config.json beside it is taken for LARP-L-long.
     """
-    file = path / WEIGHTS if path.is_dir() else path
-    if not file.is_file():
-        raise AvbenchError(f"{path} has no {WEIGHTS}: not a LARP folder as published, or its download was cut off")
-    sha256 = _checked_sha256(file)
-    if file.suffix == ".safetensors":
-        settings = file.parent / CONFIG
-        config = official_config(read_json(settings), str(settings)) if path.is_dir() or settings.is_file() else published()
-        state = load_safetensors(file)
+    files = weights_files(path) if path.is_dir() else [path]
+    for file in files:
+        _check_download(file)
+    sha256 = checked_sha256(files)
+    if files[0].suffix != ".safetensors":
+        config, state = _read_pth(files[0])
+    elif path.is_dir() or (path.parent / CONFIG).is_file():
+        folder = files[0].parent
+        config, state = official_config(read_config(folder), str(folder / CONFIG)), tensors(read_state(files), files[0])
     else:
-        config, state = _read_pth(file)
-    return Official(model=build(config, state, str(file)), sha256=sha256)
+        config, state = published(), tensors(read_state(files), files[0])
+    return Official(model=build(config, state, str(files[0])), sha256=sha256)
 
 
 def official_name(name: str) -> str:
@@ -129,7 +129,8 @@ def build(config: OfficialConfig, state: dict[str, Tensor], where: str) -> AVTok
     expected = official_shapes(config)
     if config.prior is not None and any(name.startswith(PRIOR) for name in state):
         expected |= prior_shapes(config.prior, config.model.quantizer.dim)
-    check_fit(where, expected, state)
+    shapes = {name: torch.empty(shape, device="meta") for name, shape in expected.items()}
+    check_fit(where, "the LARP of its config", shapes, state)
     with torch.device("meta"):
         model = AVTokModel(config.model)
     model.load_state_dict(_renamed(model, state), assign=True)
@@ -168,9 +169,8 @@ def _mapping(value: Any, file: Path) -> Mapping[str, Any]:
     return value
 
 
-def _checked_sha256(file: Path) -> str:
-    """sha256 of `file`. The hub's cache names a file by its sha256: raises AvbenchError where it is another one."""
-    found, name = sha256_of(file), file.resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", name) and name != found:
+def _check_download(file: Path) -> None:
+    """The hub's cache names a file by its sha256: raises AvbenchError where it is another one."""
+    name = file.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", name) and name != (found := sha256_of(file)):
         raise AvbenchError(f"{file} has sha256 {found}, but the hub's cache promises {name}: its download was cut off; get it again")
-    return found

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 
 from avbench import weights
+from avbench.artifact import MANIFEST, trained_on
 from avbench.errors import UsageError
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.avtok.by_clip import check_codes, detokenize, tokenize
 from avbench.tokenizers.avtok.checkpoint import load_checkpoint
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.parts import count_parameters
-from avbench.tokenizers.checkpoint_folder import MANIFEST, trained_on
 from avbench.tokenizers.edges import need_video, video_duration
 from avbench.tokenizers.larp.inference import optimise
 from avbench.tokenizers.larp.official import load_official

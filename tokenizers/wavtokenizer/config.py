@@ -5,7 +5,7 @@ from math import ceil, prod
 from typing import Any, get_type_hints
 
 from avbench.errors import AvbenchError
-from avbench.tokenizers.wavtokenizer.quantizer import CodebookConfig
+from avbench.nn.residual_vq import CodebookConfig
 
 MAX_SIZE = 1 << 16  # of any one number of a config: a folder's manifest must not make us allocate without end
 MAX_DEPTH = 64

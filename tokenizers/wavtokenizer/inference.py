@@ -2,13 +2,13 @@
 
 from torch import nn
 
-from avbench.tokenizers.packed import Packed, can_pack
-from avbench.tokenizers.wavtokenizer.quantizer import Codebook
+from avbench.nn.packed import Packed, can_pack
+from avbench.nn.residual_vq import Codebook
 from avbench.tokenizers.wavtokenizer.seanet import Conv
 
 
 def optimise(model: nn.Module) -> None:
-    """Weight norms are computed once; on a CPU, matrices are reordered for oneDNN (tokenizers/packed.py says why)."""
+    """Weight norms are computed once; on a CPU, matrices are reordered for oneDNN (avbench/nn/packed.py says why)."""
     packs = can_pack(model)
     for module in list(model.modules()):
         if isinstance(module, Conv):

@@ -1,23 +1,13 @@
 """WavTokenizer (Ji et al. 2024, arXiv 2408.16532): SEANet encoder, one codebook, Vocos decoder. B clips, N samples, L tokens."""
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
+from avbench.nn.residual_vq import Codebook, ResidualQuantizer
 from avbench.tokenizers.wavtokenizer.backbone import Backbone
 from avbench.tokenizers.wavtokenizer.config import WavTokenizerConfig
 from avbench.tokenizers.wavtokenizer.head import SpectrumHead
-from avbench.tokenizers.wavtokenizer.quantizer import Codebook, ResidualQuantizer
 from avbench.tokenizers.wavtokenizer.seanet import Encoder
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reconstruction:
-    """audio: (B, N), not clamped; codes: int64 (B, 1, L); commitment: scalar, unweighted."""
-
-    audio: Tensor
-    codes: Tensor
-    commitment: Tensor
+from avbench.train.waveform.codec import Reconstruction
 
 
 class WavTokenizerModel(nn.Module):

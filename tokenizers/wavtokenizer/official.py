@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from avbench.errors import AvbenchError
-from avbench.weights import load_torch
+from avbench.weights.load import load_torch, tensors, torch_file
 
 KEPT = ("feature_extractor.", "backbone.", "head.")
 # The rest of the training module: discriminators, the loss's own spectrogram, and the EnCodec decoder that WavTokenizer never runs.
@@ -51,9 +51,7 @@ def read_official(file: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict):
         raise AvbenchError(f'{file} is not a WavTokenizer checkpoint as published: it has no "state_dict"')
     kept = {}
-    for name, tensor in state.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise AvbenchError(f"{file} holds {str(name)[:80]!r} of type {type(tensor).__name__} where a state dict has tensors")
+    for name, tensor in tensors(state, file).items():
         if name.startswith(DROPPED):
             continue
         if not name.startswith(KEPT):
@@ -75,7 +73,9 @@ def official_name(name: str) -> str:
 def _stand_ins(file: Path) -> list[Any]:
     """What torch may take for each class beyond tensors that `file` names. Raises AvbenchError for any but Lightning's bookkeeping."""
     try:
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(torch_file(file))
+    except AvbenchError:
+        raise
     except Exception as error:  # a damaged or crafted file can fail in any way
         raise AvbenchError(f"{file} is not a readable PyTorch checkpoint: {str(error).splitlines()[0][:200]}") from error
     refused = sorted(name for name in foreign if not BOOKKEEPING.match(name))

@@ -1,7 +1,7 @@
 """AVTok (and LARP) as a trainee: VFAL, the schedules that it is compared with, and dual runs.
 
 config.py      what a recipe decides
-recipes.py     the recipes; larp_recipes.py: of LARP, which is the video stream alone
+recipes.py     the recipes; LARP's, of the video stream alone, lie in tokenizers/larp/train/
 trainee.py     everything below, as the loop sees it
 branches.py    which stream passes through which model
 data.py        batches: frames, mels, and samples where a teacher listens

@@ -2,10 +2,10 @@
 
 from avbench.tokenizers.avtok.config import StreamName
 from avbench.tokenizers.avtok.parts import Part
-from avbench.tokenizers.avtok.train.config import AVTokTraining
+from avbench.tokenizers.avtok.train.config import AVTokSettings
 
 
-def branches(config: AVTokTraining) -> dict[str, tuple[StreamName, ...]]:
+def branches(config: AVTokSettings) -> dict[str, tuple[StreamName, ...]]:
     """Model name -> the streams that pass through it: one for all that there are, or one each in a dual run."""
     return {"joint": config.model.streams} if config.audio_model is None else {"video": ("video",), "audio": ("audio",)}
 

@@ -1,15 +1,12 @@
 """What a recipe of AVTok decides beyond every run's settings."""
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Self
 
 from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, StreamName
 from avbench.tokenizers.avtok.losses import LossWeights
 from avbench.tokenizers.avtok.parts import Stage
 from avbench.train.config import OptimConfig, StageConfig, TrainConfig
-
-if TYPE_CHECKING:
-    from avbench.tokenizers.avtok.train.trainee import AVTokTrainee
 
 Schedule = Literal["vfal", "vanilla", "weighted", "dual", "video"]
 
@@ -40,8 +37,10 @@ class AVTokStage(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AVTokTraining(TrainConfig):
-    """A run. `model` serves both streams; a dual run has `audio_model` for the audio stream, and `model` for video only.
+class AVTokSettings(TrainConfig):
+    """A run (`trainee.AVTokTraining`).
+
+    `model` serves both streams; a dual run has `audio_model` for the audio stream, and `model` for video only.
 
     A `model` without audio is LARP: schedule "video", no stage with an audio stream.
     """
@@ -54,17 +53,11 @@ class AVTokTraining(TrainConfig):
     linear_start_clips: int = 2020  # whose patches the linear start is fitted to; 505 of arcade with other seeds and rounds: 0.7 dB less
     linear_start_iterations: int = 6  # of k-means
 
-    def trainee(self) -> "AVTokTrainee":
-        """AVTok, or the two tokenizers of a dual run."""
-        from avbench.tokenizers.avtok.train.trainee import AVTokTrainee
-
-        return AVTokTrainee(self)
-
     def model_config(self, stream: str) -> AVTokConfig:
         """The config of the model that `stream` passes through."""
         return self.audio_model if stream == "audio" and self.audio_model is not None else self.model
 
-    def renamed(self, name: str) -> "AVTokTraining":
+    def renamed(self, name: str) -> Self:
         """The run and its models under another name."""
         if self.audio_model is None:
             return replace(self, name=name, model=replace(self.model, name=name))

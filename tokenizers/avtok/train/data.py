@@ -8,7 +8,7 @@ from torch import Tensor
 from avbench.tokenizers.avtok.config import StreamName
 from avbench.tokenizers.avtok.melbox import mel_to_box
 from avbench.tokenizers.avtok.model import AVTokModel
-from avbench.tokenizers.avtok.train.config import AVTokTraining
+from avbench.tokenizers.avtok.train.config import AVTokSettings
 from avbench.train.clips import Clips
 from avbench.train.data import Order, Share, TrainBatch, micro_batches
 from avbench.train.held import HeldClips
@@ -20,7 +20,7 @@ ENCODED = 32  # clips at once
 class AVTokData:
     """Batches of `train`; `held_out` is for evaluation."""
 
-    def __init__(self, train: Clips, held_out: Clips, config: AVTokTraining) -> None:
+    def __init__(self, train: Clips, held_out: Clips, config: AVTokSettings) -> None:
         self.train, self.held_out, self.config = train, held_out, config
         self.origin = Origin.of(train)
         self.order = Order(num_clips=len(train.indices), batch_size=config.batch_size, seed=config.seed)

@@ -11,13 +11,13 @@ from avbench.tokenizers.avtok.checkpoint import load_checkpoint, save_checkpoint
 from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.teacher import teacher_name
-from avbench.tokenizers.avtok.train.config import AVTokTraining
+from avbench.tokenizers.avtok.train.config import AVTokSettings
 
 # Of a config: the name, and what belongs to losses alone
 BESIDE = (*("name", "prior", "discriminator", "audio_discriminator_patch", "video_discriminator_patch", "projector_width", "teacher_dims"),)
 
 
-def export(out: Path, models: dict[str, AVTokModel], config: AVTokTraining, provenance: dict[str, Any]) -> None:
+def export(out: Path, models: dict[str, AVTokModel], config: AVTokSettings, provenance: dict[str, Any]) -> None:
     """One model: into `out`, which `--checkpoint` takes. A dual run's two: into `out`/video and `out`/audio."""
     facts = {"start": "linear" if config.linear_start else "random", "teacher": _teacher(config)}
     for name, model in models.items():
@@ -44,13 +44,13 @@ def _shape(config: AVTokConfig) -> dict[str, Any]:
     return values | {"quantizer": {key: values["quantizer"][key] for key in ("kind", "entries", "dim")}}
 
 
-def _teacher(config: AVTokTraining) -> str | None:
+def _teacher(config: AVTokSettings) -> str | None:
     """None where no stage of the recipe has one."""
     listens = any(stage.loss.stream(name).alignment for stage in config.stages for name in stage.streams)
     return teacher_name(config.model.teacher_dims) if listens else None
 
 
-def _stored(model: AVTokModel, config: AVTokTraining) -> AVTokModel:
+def _stored(model: AVTokModel, config: AVTokSettings) -> AVTokModel:
     """As it is written: bfloat16 where the recipe says so, except for the codebook, whose entries decide which code is nearest."""
     if config.export_dtype == "float32":
         return model

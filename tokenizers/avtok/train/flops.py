@@ -1,12 +1,12 @@
 """Model FLOPs of a training step of AVTok, counted from the shapes."""
 
 from avbench.tokenizers.avtok.config import AVTokConfig
-from avbench.tokenizers.avtok.train.config import AVTokStage, AVTokTraining
+from avbench.tokenizers.avtok.train.config import AVTokSettings, AVTokStage
 
 FORWARD, WITH_INPUT_GRADIENT, TRAINED = 1, 2, 3  # passes over a layer: forward; also towards its input; also towards its weights
 
 
-def flops_per_clip(config: AVTokTraining, stage: AVTokStage) -> float:
+def flops_per_clip(config: AVTokSettings, stage: AVTokStage) -> float:
     """Multiplications and additions of the tokenizer's own matrix products for one clip; judges (LPIPS, teacher, ...) are not counted."""
     return sum(_stream_flops(config.model_config(name), name, stage) for name in stage.streams)
 

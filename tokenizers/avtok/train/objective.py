@@ -157,7 +157,7 @@ def load_frozen(stage: AVTokStage, teacher_dims: dict[str, int], device: torch.d
 
         teacher = load_teacher(teacher_dims, device)
     if any(weight.perceptual for weight in weights):
-        from avbench.metrics.lpips import load_for_training
+        from avbench.nn.pretrained.lpips import load_for_training
 
         perceptual = SampledPerceptual(load_for_training(device), stage.perceptual_frames)
     return Frozen(teacher=teacher, perceptual=perceptual)

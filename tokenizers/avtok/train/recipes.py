@@ -6,7 +6,8 @@ from dataclasses import replace
 from avbench.tokenizers.avtok import config as models
 from avbench.tokenizers.avtok.losses import LossWeights, StreamWeights
 from avbench.tokenizers.avtok.teacher import teacher_dims
-from avbench.tokenizers.avtok.train.config import AVTokOptim, AVTokStage, AVTokTraining
+from avbench.tokenizers.avtok.train.config import AVTokOptim, AVTokStage
+from avbench.tokenizers.avtok.train.trainee import AVTokTraining
 
 Recipe = Callable[[], AVTokTraining]
 
@@ -140,14 +141,8 @@ def _described(build: Recipe, recipe: Recipe, what: str) -> Recipe:
     return build
 
 
-def _schedules(recipe: Recipe, video_layers: tuple[int, int]) -> dict[str, Recipe]:
-    name = recipe().name
-    found = {name: recipe, f"{name}-vanilla": vanilla(recipe), f"{name}-dual": dual(recipe, video_layers)}
-    return found | {f"{name}-weighted-{setting}": weighted(recipe, setting) for setting in MODALITY_WEIGHTS}
-
-
-RECIPES: dict[str, Recipe] = {
-    **_schedules(avtok_mini, (2, 3)),
-    **_schedules(avtok_small, (4, 4)),
-    "avtok-base": avtok_base,
-}
+# What pyproject.toml names.
+avtok_mini_vanilla, avtok_small_vanilla = vanilla(avtok_mini), vanilla(avtok_small)
+avtok_mini_dual, avtok_small_dual = dual(avtok_mini, (2, 3)), dual(avtok_small, (4, 4))
+avtok_mini_weighted_a, avtok_mini_weighted_b, avtok_mini_weighted_c = (weighted(avtok_mini, setting) for setting in MODALITY_WEIGHTS)
+avtok_small_weighted_a, avtok_small_weighted_b, avtok_small_weighted_c = (weighted(avtok_small, setting) for setting in MODALITY_WEIGHTS)

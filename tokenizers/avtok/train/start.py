@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from avbench.nn.kmeans import assign
+from avbench.nn.pca import Basis
 from avbench.tokenizers.avtok.config import AVTokConfig
-from avbench.tokenizers.avtok.kmeans import assign
 from avbench.tokenizers.avtok.linear_init import code_width, linear_init
 from avbench.tokenizers.avtok.model import AVTokModel
-from avbench.tokenizers.avtok.pca import Basis
 from avbench.tokenizers.avtok.streams import patchify
 from avbench.tokenizers.avtok.train.branches import branches
-from avbench.tokenizers.avtok.train.config import AVTokTraining
+from avbench.tokenizers.avtok.train.config import AVTokSettings
 from avbench.tokenizers.avtok.train.data import stream_inputs
 from avbench.train.data import ClipReader, Order
 
@@ -20,14 +20,14 @@ SEEDED_POINTS = 24_000  # k-means++ chooses among so many
 READ_CLIPS = 16
 
 
-def build_models(config: AVTokTraining) -> dict[str, AVTokModel]:
+def build_models(config: AVTokSettings) -> dict[str, AVTokModel]:
     """Models with random weights, by branch. The same seed gives the same weights."""
     torch.manual_seed(config.seed)
     dtype = getattr(torch, config.compute_dtype)
     return {name: AVTokModel(config.model_config(name), compute_dtype=dtype) for name in branches(config)}
 
 
-def apply_linear_start(models: dict[str, AVTokModel], config: AVTokTraining, reader: ClipReader) -> None:
+def apply_linear_start(models: dict[str, AVTokModel], config: AVTokSettings, reader: ClipReader) -> None:
     """Overwrite the models' weights with the linear start, fitted to `linear_start_clips` clips that the seed picks.
 
     Raises AvbenchError where a model has no room for it.
@@ -41,7 +41,7 @@ def apply_linear_start(models: dict[str, AVTokModel], config: AVTokTraining, rea
 
 
 @torch.no_grad()
-def _seeded_codebook(model: AVTokModel, patches: dict[str, Tensor], bases: dict[str, Basis], config: AVTokTraining) -> None:
+def _seeded_codebook(model: AVTokModel, patches: dict[str, Tensor], bases: dict[str, Basis], config: AVTokSettings) -> None:
     """k-means from k-means++ seeds, over the latents of the streams that the model serves.
 
     Seeds drawn at random stay 0.65 dB behind on held-out arcade clips (24.58 against 23.93 at 256 x 12 bits, avbench/nn/kmeans.py).

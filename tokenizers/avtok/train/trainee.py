@@ -1,5 +1,6 @@
 """AVTok, or the two tokenizers of a dual run, as the loop sees them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.quiet import quiet_stream
 from avbench.tokenizers.avtok.train.branches import branches
-from avbench.tokenizers.avtok.train.config import AVTokStage, AVTokTraining
+from avbench.tokenizers.avtok.train.config import AVTokSettings, AVTokStage
 from avbench.tokenizers.avtok.train.data import AVTokData
 from avbench.tokenizers.avtok.train.evaluate import evaluate
 from avbench.tokenizers.avtok.train.export import export, load
@@ -23,7 +24,7 @@ from avbench.train.config import StageConfig
 from avbench.train.trainee import HeldOut, Objective, Trainee
 
 
-class AVTokTrainee(Trainee[AVTokTraining, AVTokData]):
+class AVTokTrainee(Trainee[AVTokSettings, AVTokData]):
     """models: "joint", or "video" and "audio" of a dual run."""
 
     data: AVTokData | None = None
@@ -80,6 +81,15 @@ class AVTokTrainee(Trainee[AVTokTraining, AVTokData]):
     def flops_per_clip(self, stage: int) -> float:
         """Counted from the shapes."""
         return flops_per_clip(self.config, self.config.stages[stage])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AVTokTraining(AVTokSettings):
+    """A run, and what it trains."""
+
+    def trainee(self) -> AVTokTrainee:
+        """AVTok, or the two tokenizers of a dual run."""
+        return AVTokTrainee(self)
 
 
 def _typed(models: dict[str, nn.Module]) -> dict[str, AVTokModel]:

@@ -1,10 +1,10 @@
 """LARP's recipes: the baselines of equals for AVTok's video stream (tokenizers/larp/model.py says what is equal)."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from avbench.tokenizers.avtok.train import recipes as avtok
-from avbench.tokenizers.avtok.train.config import AVTokStage, AVTokTraining
+from avbench.tokenizers.avtok.train.config import AVTokStage
+from avbench.tokenizers.avtok.train.trainee import AVTokTraining
 from avbench.tokenizers.larp import model as models
 
 
@@ -27,6 +27,3 @@ def larp_small() -> AVTokTraining:
         AVTokStage(name="decode", trains="decode", streams=("video",), clips=clips["decode"], loss=last.loss, optim=last.optim),
     )
     return replace(base, name="larp-small", schedule="video", model=models.larp_small(), stages=stages)
-
-
-RECIPES: dict[str, Callable[[], AVTokTraining]] = {"larp-mini": larp_mini, "larp-small": larp_small}

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avbench.tokenizers.wavtokenizer.losses import log_mel_l1, multi_scale_mel
-from avbench.tokenizers.wavtokenizer.model import Reconstruction
-from avbench.train.codecs.config import CodecLoss, CodecStage, CodecTraining
-from avbench.train.codecs.data import Waveforms
-from avbench.train.codecs.discriminator import Discriminators, feature_distance, generator_hinge, hinge
 from avbench.train.trainee import Losses, Objective
+from avbench.train.waveform.codec import Reconstruction
+from avbench.train.waveform.config import CodecLoss, CodecStage, CodecTraining
+from avbench.train.waveform.data import Waveforms
+from avbench.train.waveform.discriminator import Discriminators, feature_distance, generator_hinge, hinge
+from avbench.train.waveform.losses import log_mel_l1, multi_scale_mel
 
 
 class CodecObjective(Objective[Waveforms]):

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from avbench.tokenizers.avtok.kmeans import kmeans
+from avbench.nn.kmeans import kmeans_anywhere
 
 ROWS = 8192  # points searched at once: bounds the (N, V) table
 MIN_USE = 1e-6  # an average below it is noise: the entry stays where it is
@@ -165,7 +165,7 @@ class Codebook(nn.Module):
 
     def _start(self, points_NC: Tensor) -> None:
         """Clusters of the first batch. Fewer points than entries: the points, and copies that count as dead, for the next batches."""
-        found = kmeans(points_NC, self.config.entries, iterations=self.config.kmeans_iterations)
+        found = kmeans_anywhere(points_NC, self.config.entries, iterations=self.config.kmeans_iterations)
         self.embed.copy_(_from_first_process(found))
         everywhere = _summed(points_NC.new_tensor(float(len(points_NC))))
         self.cluster_size.zero_()[: len(points_NC)] = everywhere / self.config.entries

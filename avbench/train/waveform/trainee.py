@@ -8,15 +8,15 @@ from torch import nn
 from torch.optim import Optimizer
 
 from avbench.train.clips import load_clips
-from avbench.train.codecs.config import CodecStage, CodecTraining
-from avbench.train.codecs.data import CodecData
-from avbench.train.codecs.evaluate import evaluate
-from avbench.train.codecs.objective import CodecObjective
-from avbench.train.codecs.start import rescale
 from avbench.train.config import StageConfig
 from avbench.train.flops import counted
 from avbench.train.optimizers import adamw_groups
 from avbench.train.trainee import HeldOut, Objective, Trainee
+from avbench.train.waveform.config import CodecStage, CodecTraining
+from avbench.train.waveform.data import CodecData
+from avbench.train.waveform.evaluate import evaluate
+from avbench.train.waveform.objective import CodecObjective
+from avbench.train.waveform.start import rescale
 
 
 class CodecTrainee(Trainee[CodecTraining, CodecData]):

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from avbench.errors import AvbenchError
 from avbench.train.clips import Clips
-from avbench.train.codecs.config import CodecTraining
 from avbench.train.data import INT16_SCALE, Order, Share, micro_batches
 from avbench.train.held import HeldSound
 from avbench.train.trainee import Origin
+from avbench.train.waveform.config import CodecTraining
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Makes the results that the README's tables are built of: `python benchmarks/reference.py [SPLIT ...]`.
+"""Makes the results that the README's tables are built of: `python leaderboards/make/reference.py [SPLIT ...]`.
 
 arcade-mini and vggsound-test have every tokenizer at every setting, arcade-test (1,010 clips, a quarter of an hour each) a selection.
 The baselines trained here are read from out/, where `avbench train RECIPE --limit 2020` leaves them; those that are not there are named
@@ -8,10 +8,11 @@ Evaluates (resuming what is there) and keeps manifest, rows and values in runs/r
 `avbench table --runs-dir runs/reference --write` and `python benchmarks/readme.py`. Features, for `avbench compare`, stay in runs/.
 """
 
-import shutil
-import subprocess
 import sys
 from pathlib import Path
+
+from avbench.leaderboards.make.common import keep, run
+from avbench.types import RunSpec
 
 TOKENIZERS = (
     "avtok",
@@ -42,27 +43,6 @@ SPLITS = {
     "vggsound-test": TOKENIZERS,
     "arcade-test": ("avtok", "static-frame+silence", "class-mean", "mel-vocoder", "pca-vq", "h264@1k-opus@6k"),
 }
-KEPT = ("manifest.json", "result.json", "clips.jsonl")
-REFERENCE = Path("runs") / "reference"
-
-
-def evaluate(tokenizer: str, split: str, checkpoint: str | None = None) -> Path:
-    """The folder of the finished run. Raises CalledProcessError where it fails."""
-    command = [sys.executable, "-m", "avbench", "run", "--tokenizer", tokenizer, "--split", split]
-    command += ["--checkpoint", checkpoint] if checkpoint else []
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return Path(done.stdout.strip().splitlines()[-1])
-
-
-def keep(run: Path) -> None:
-    """Copy the small files of `run` to runs/reference/, in place of an earlier run of the same tokenizer and split."""
-    name = run.name.rpartition("_")[0]
-    for old in REFERENCE.glob(f"{name}_*"):
-        if old.name.rpartition("_")[0] == name:
-            shutil.rmtree(old)
-    (REFERENCE / run.name).mkdir(parents=True)
-    for file in KEPT:
-        shutil.copy(run / file, REFERENCE / run.name / file)
 
 
 def main() -> None:
@@ -73,9 +53,7 @@ def main() -> None:
             if missing:
                 print(f"{tokenizer}: left out, {', '.join(missing)} is not there", flush=True)
                 continue
-            run = evaluate(tokenizer, split, checkpoint)
-            keep(run)
-            print(run.name, flush=True)
+            keep(run(RunSpec(tokenizer=tokenizer, split=split, checkpoint=checkpoint)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""EnCodec for training: the layers of `transformers.EncodecModel` around codebooks that learn (wavtokenizer/quantizer.py).
+"""EnCodec for training: the layers of `transformers.EncodecModel` around codebooks that learn (avbench/nn/residual_vq.py).
 
 transformers' own quantizer cannot be trained. B clips, N samples, L frames, K codebooks.
 """
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from avbench.nn.residual_vq import CodebookConfig, ResidualQuantizer
 from avbench.tokenizers.published import require
-from avbench.tokenizers.wavtokenizer.model import Reconstruction
-from avbench.tokenizers.wavtokenizer.quantizer import CodebookConfig, ResidualQuantizer
+from avbench.train.waveform.codec import Reconstruction
 
 if TYPE_CHECKING:
     from transformers import EncodecConfig, EncodecModel

@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
-from avbench.tokenizers.encodec_checkpoint import load_checkpoint
+from avbench.tokenizers.encodec.checkpoint import load_checkpoint
 from avbench.tokenizers.waveform_codec import WaveformCodec, pick_rate
 
 DEFAULT_RATE = "6k"

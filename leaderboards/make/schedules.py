@@ -1,4 +1,6 @@
-"""Does the hierarchical schedule pay? `python benchmarks/schedules.py [--recipe avtok-mini] [--clips 5200] [--limit 2020] [--out DIR]`.
+"""Does the hierarchical schedule pay?
+
+    python leaderboards/make/schedules.py [--recipe avtok-mini] [--clips 5200] [--limit 2020] [--out DIR]
 
 Trains VFAL, vanilla, dual and three weighted settings on the same clips, in the same order, from the same seed (runs in DIR are resumed,
 finished ones kept), evaluates all on arcade-mini, and writes leaderboards/schedules-RECIPE.md: the table, and each schedule against VFAL,
@@ -9,30 +11,28 @@ VFAL computes less; the FLOPs stand beside it.
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from tabulate import tabulate
-
 from avbench.board.columns import Column
-from avbench.board.compare import MetricComparison, compare
-from avbench.board.table import leaderboard, render
-from avbench.board.text import format_number
+from avbench.board.compare import compare
+from avbench.board.formats import render
+from avbench.board.table import leaderboard
+from avbench.leaderboards.make.common import KEPT, REFERENCE, RUNS, difference, pipe_table, run
 from avbench.paths import cache_root
 from avbench.train import recipes
 from avbench.train.config import TrainConfig
+from avbench.train.loop import train
+from avbench.types import RunSpec
 
 SCHEDULES = ("", "-vanilla", "-weighted-a", "-weighted-b", "-weighted-c", "-dual")
 METRICS = ("psnr", "ssim", "lpips", "fvd", "mr_stft", "si_sdr_aligned", "fad_aisfx")
 SHOWN = (*METRICS, "tokens_per_s", "bits_per_s", "codebook_use", "codebook_perplexity")
-RUNS = Path("runs") / "schedules"
-KEPT = ("manifest.json", "result.json", "clips.jsonl")
+HERE = RUNS / "schedules"
 SPLIT = "arcade-mini"
 PAGE = """# Schedules of {recipe} at an equal number of clips
 
-Made by `python benchmarks/schedules.py`: {limit:,} clips of arcade-train, the same order, one seed; evaluated on {split}. Intervals and
-tests are over clips: they do not cover the luck of a seed.
+Made by `python leaderboards/make/schedules.py`: {limit:,} clips of arcade-train, the same order, one seed; evaluated on
+{split}. Intervals and tests are over clips: they do not cover the luck of a seed.
 
 ## Training
 
@@ -50,29 +50,19 @@ B - A, paired over {split}'s clips, 95 % interval; * p < 0.05 after Holm's corre
 DUAL = "tokenizers/avtok/dual.py:DualAVTok"
 
 
-def train(recipe: str, clips: int, limit: int, out: Path) -> None:
-    """Train, or go on, or find it finished."""
-    command = ["train", recipe, "--clips", str(clips), "--limit", str(limit), "--out", str(out)]
-    subprocess.run([sys.executable, "-m", "avbench", *command], check=True)
-
-
 def evaluate(recipe: str, checkpoint: Path) -> Path:
     """The folder of the finished run on arcade-mini."""
     tokenizer = DUAL if recipe.endswith("-dual") else "avtok"
-    command = ["run", "--tokenizer", tokenizer, "--checkpoint", str(checkpoint), "--split", SPLIT, "--metrics", ",".join(SHOWN)]
-    done = subprocess.run(
-        [sys.executable, "-m", "avbench", *command, "--runs-dir", str(RUNS)], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return Path(done.stdout.strip().splitlines()[-1])
+    return run(RunSpec(tokenizer=tokenizer, checkpoint=str(checkpoint), split=SPLIT, metrics=SHOWN), runs_dir=HERE)
 
 
-def keep(run: Path, name: str) -> None:
+def keep(finished: Path, name: str) -> None:
     """The small files of a run, without the path that its checkpoint had on this machine."""
-    folder = Path("runs") / "reference" / "schedules" / run.name
+    folder = REFERENCE / "schedules" / finished.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for file in KEPT:
-        text = (run / file).read_text()
+        text = (finished / file).read_text()
         (folder / file).write_text(text if file == "clips.jsonl" else _anonymous(text, name))
 
 
@@ -97,19 +87,6 @@ def training_row(name: str, config: TrainConfig, out: Path) -> list[str]:
     return [name, lengths, *numbers]
 
 
-def difference(row: MetricComparison) -> str:
-    """`B - A [interval] verdict` of one metric."""
-    test = row.difference
-    if row.p_holm is None or test.difference is None:
-        return row.verdict
-
-    def number(value: float | None) -> str:
-        return "n/a" if value is None else format_number(row.column, value)
-
-    star = "" if row.p_holm >= 0.05 else " *"
-    return f"{number(test.difference)} [{number(test.ci_low)}, {number(test.ci_high)}]{star}"
-
-
 def head(column: Column) -> str:
     """A metric's title with its direction."""
     return f"{column.title} {'↑' if column.higher_is_better else '↓'}"
@@ -120,15 +97,15 @@ def report(names: dict[str, Path], configs: list[TrainConfig], runs: dict[str, P
     base = next(iter(names))
     columns = ["schedule", "clips seen, by stage", "training TFLOP", "minutes", "held-out PSNR dB", "held-out mel L1"]
     trained = [training_row(name, config, out) for (name, out), config in zip(names.items(), configs, strict=True)]
-    training = tabulate(trained, headers=columns, tablefmt="pipe", disable_numparse=True)
+    training = pipe_table(trained, columns)
     rows, titles = [], []
     for name in list(names)[1:]:
         found = {row.column.metric: row for row in compare(runs[base], runs[name]).rows}
         picked = [found[metric] for metric in METRICS]
         titles = [head(row.column) for row in picked]
         rows.append([name, *(difference(row) for row in picked)])
-    paired = tabulate(rows, headers=["schedule", *titles], tablefmt="pipe", disable_numparse=True)
-    table = render(leaderboard(RUNS, SPLIT, reported=False), "md")
+    paired = pipe_table(rows, ["schedule", *titles])
+    table = render(leaderboard(HERE, SPLIT, reported=False), "md")
     return PAGE.format(recipe=recipe, limit=limit, split=SPLIT, base=base, training=training, paired=paired, table=table)
 
 
@@ -145,10 +122,9 @@ def main() -> None:
     names = {config.name: given.out / config.name for config in configs}
     runs = {}
     for recipe, (name, out) in zip(wanted, names.items(), strict=True):
-        train(recipe, given.clips, given.limit, out)
+        train(recipe, clips=given.clips, limit=given.limit, out=out)
         runs[name] = evaluate(recipe, out)
         keep(runs[name], name)
-        print(runs[name].name, flush=True)
     Path("leaderboards", f"schedules-{given.recipe}.md").write_text(report(names, configs, runs, given.recipe, given.limit))
 
 

@@ -1,4 +1,6 @@
-"""What does a generator make of a tokenizer's tokens? `python benchmarks/generation.py [--recipe ar-mini] [--clips 8000] [--only NAME]`.
+"""What does a generator make of a tokenizer's tokens?
+
+    python leaderboards/make/generation.py [--recipe ar-mini] [--clips 8000] [--only NAME]
 
 Trains tokenizers of equals (the same clips of arcade-train, as many seen by each) and the same generator through the tokens of each
 (trainings in out/ are resumed, finished ones kept), generates arcade-test's first 202 clips (two of each game) for each task, as does the
@@ -13,36 +15,35 @@ clip also costs fewer; read them beside its reconstruction.
 
 import argparse
 import json
-import subprocess
-import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import av
-from reference import REFERENCE, keep
-from schedules import difference
-from tabulate import tabulate
 
 from avbench.board.compare import compare
+from avbench.generate.training import GeneratorSettings
+from avbench.leaderboards.make.common import REFERENCE, RUNS, difference, keep, pipe_table, run
+from avbench.leaderboards.make.drawing import GUIDED, words
 from avbench.run.evaluate import load
+from avbench.train import recipes
+from avbench.train.loop import train as train_to_the_end
 from avbench.types import RunSpec, Task
 
 SPLIT, CLIPS, TRAINED_ON = "arcade-test", 202, 2_020
-TOKENIZER_CLIPS = 5_200  # seen by each tokenizer of equals, as in benchmarks/schedules.py
+TOKENIZER_CLIPS = 5_200  # seen by each tokenizer of equals, as in schedules.py
 TASKS: tuple[Task, ...] = ("a2v", "v2a", "av")
 CONTROLS: dict[Task, tuple[str, ...]] = {  # real and copy-train show whole clips, in every task the same
     "a2v": ("shuffled",), "v2a": ("shuffled",), "av": ("real", "shuffled", "copy-train"),
 }  # fmt: skip
 CHANCE = 1 / 101
-# The same for every generator. On arcade-val no other way is clearly better (python benchmarks/drawing.py); first looked at on test clips.
-DRAWN = ("--temperature", "0.5", "--guidance", "3")
-ALSO: dict[Task, tuple[str, ...]] = {"a2v": (), "v2a": (), "av": ("--chain",)}
+# The same for every generator. On arcade-val no other way is clearly better (drawing.py); first looked at on test clips.
+DRAWN: dict[Task, dict[str, Any]] = {"a2v": GUIDED, "v2a": GUIDED, "av": GUIDED | {"chain": True}}
 JUDGED = {"a2v": "class_accuracy_video", "v2a": "class_accuracy_audio", "av": "class_accuracy_av"}
 COMPARED = ("gfvd", "gfad_aisfx", "class_accuracy_video", "class_accuracy_audio", "av_agreement")
 PAGE = """# Generators ({recipe}) at an equal number of clips
 
-Made by `python benchmarks/generation.py`: {clips:,} training clips seen by each generator in all ({trained_on:,} different ones of
+Made by `python leaderboards/make/generation.py`: {clips:,} training clips seen by each generator in all ({trained_on:,} different ones of
 arcade-train, the three tasks in turn), {tokenizer_clips:,} of the same by each tokenizer (by each half of a composite), one seed. Generated
 for the first {num} clips of {split} with {drawn}. Intervals and tests are over clips: they do not cover the luck of a seed.
 
@@ -81,10 +82,10 @@ class Speaker:
     recipes: tuple[str, ...] = ()
     generator: Path | None = None
 
-    def arguments(self, option: str) -> list[str]:
-        """For the command line."""
-        folders = "+".join(f"out/{recipe}-{TOKENIZER_CLIPS}" for recipe in self.recipes)
-        return ["--tokenizer", self.tokenizer, *([option, folders] if folders else [])]
+    @property
+    def checkpoint(self) -> str | None:
+        """Of its parts, as `--checkpoint` takes them."""
+        return "+".join(str(part_folder(recipe)) for recipe in self.recipes) or None
 
 
 GENERATORS = (
@@ -96,29 +97,33 @@ GENERATORS = (
 BASE = GENERATORS[0].name
 
 
-def avbench(*arguments: str) -> str:
-    """The last line that `avbench ARGUMENTS` prints. Raises CalledProcessError where it fails."""
-    done = subprocess.run([sys.executable, "-m", "avbench", *arguments], stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout.strip().splitlines()[-1]
+def part_folder(recipe: str) -> Path:
+    """Where a tokenizer of equals is, or will be."""
+    return Path("out") / f"{recipe}-{TOKENIZER_CLIPS}"
 
 
 def train(speaker: Speaker, recipe: str, clips: int) -> Path:
     """The generator's folder, trained to its end on a tokenizer that is."""
     for part in speaker.recipes:
-        avbench("train", part, "--limit", str(TRAINED_ON), "--clips", str(TOKENIZER_CLIPS))
+        train_to_the_end(part, limit=TRAINED_ON, clips=TOKENIZER_CLIPS, out=part_folder(part))
     out = generator_folder(speaker, recipe, clips)
     if speaker.generator is None:
-        options = ["--limit", str(TRAINED_ON), "--clips", str(clips), "--out", str(out)]
-        avbench("train", recipe, *speaker.arguments("--tokenizer-checkpoint"), *options)
+        train_generator(speaker, recipe, TASKS, clips, out)
     return out
+
+
+def train_generator(speaker: Speaker, recipe: str, tasks: tuple[Task, ...], clips: int, out: Path) -> None:
+    """Train, or go on, or find it finished."""
+    config = recipes.config(recipe)
+    assert isinstance(config, GeneratorSettings)
+    train_to_the_end(config.of(speaker.tokenizer, speaker.checkpoint, tasks), limit=TRAINED_ON, clips=clips, out=out)
 
 
 def train_alone(task: Task, recipe: str, clips: int) -> None:
     """A model of one task of BASE's tokens, on as many clips of it as the model of three tasks saw; its manifest is kept."""
     speaker, turns = GENERATORS[0], len(TASKS)
     out = Path("out") / f"{recipe}-{BASE}-{task}-{clips}"
-    options = ["--tasks", task, "--limit", str(TRAINED_ON), "--clips", str(clips // turns), "--out", str(out)]
-    avbench("train", recipe, *speaker.arguments("--tokenizer-checkpoint"), *options)
+    train_generator(speaker, recipe, (task,), clips // turns, out)
     keep_generator(out, alone_name(task), clips)
 
 
@@ -140,13 +145,15 @@ def control(name: str, task: Task) -> Path:
 
 def evaluate(speaker: Speaker, generator: Path | None, task: Task) -> Path:
     """The finished run's folder; kept in runs/reference/."""
-    chosen = ["--generator", str(generator), *DRAWN, *ALSO[task]] if generator else []
-    run = Path(
-        avbench("run", *speaker.arguments("--checkpoint"), *chosen, "--task", task, "--split", SPLIT, "--limit", str(CLIPS),
-                "--save-samples", "2")
-    )  # fmt: skip
-    keep(run)
-    return run
+    finished = run(spec(speaker, generator, task), save_samples=2)
+    keep(finished)
+    return finished
+
+
+def spec(speaker: Speaker, generator: Path | None, task: Task) -> RunSpec:
+    """generator: None for rows of real clips."""
+    chosen = {"generator": str(generator), **DRAWN[task]} if generator else {}
+    return RunSpec(tokenizer=speaker.tokenizer, checkpoint=speaker.checkpoint, task=task, split=SPLIT, limit=CLIPS, **chosen)
 
 
 def bits_row(name: str, clips: int) -> list[str]:
@@ -176,9 +183,9 @@ def verdict_row(name: str, task: str, run: Path, shuffled: Path) -> list[str]:
 def paired_rows(runs: dict[tuple[Task, str], Path]) -> list[list[str]]:
     """Task, speaker, and each metric of COMPARED against BASE. runs: of (task, speaker)."""
     rows = []
-    for (task, name), run in runs.items():
+    for (task, name), folder in runs.items():
         if name != BASE and (task, BASE) in runs:
-            found = {row.column.metric: row for row in compare(runs[task, BASE], run).rows}
+            found = {row.column.metric: row for row in compare(runs[task, BASE], folder).rows}
             rows.append([task, name, *(difference(found[metric]) for metric in COMPARED)])
     return rows
 
@@ -205,11 +212,12 @@ def _kept_generator(name: str, clips: int) -> Path:
 
 
 def kept_run(speaker: Speaker, generator: Path, task: Task) -> Path | None:
-    """The folder in runs/reference/ that the same command made, if there is one."""
-    options = [*speaker.arguments("--checkpoint"), "--generator", str(generator), *DRAWN, *ALSO[task]]
+    """The folder in runs/reference/ of the same spec, if there is one; the whole run where it is here."""
+    wanted = asdict(spec(speaker, generator, task))
+    wanted = {name: value for name, value in wanted.items() if name not in ("metrics", "device", "batch_size")}
     for file in sorted(REFERENCE.glob(f"*_{task}_*/manifest.json")):
-        if " ".join(options) in json.loads(file.read_text())["command"]:
-            whole = Path("runs") / file.parent.name
+        if wanted.items() <= json.loads(file.read_text())["spec"].items():
+            whole = RUNS / file.parent.name
             return whole if whole.exists() else file.parent
     return None
 
@@ -224,11 +232,11 @@ def page(recipe: str, clips: int, runs: dict[tuple[Task, str], Path], controls: 
     return PAGE.format(
         recipe=recipe, clips=clips, trained_on=TRAINED_ON, tokenizer_clips=TOKENIZER_CLIPS, num=CLIPS, split=SPLIT, chance=CHANCE,
         base=BASE, shipped=f'"{GENERATORS[-1].name}"', clips_shipped=shipped["provenance"]["clips_seen"],
-        drawn=f"{' '.join(DRAWN)} (av: {' '.join(ALSO['av'])} too)",
+        drawn=f"{words(GUIDED)} (av: --chain too)",
         judged="the video for a2v, the sound for v2a, both for av",
-        bits=table([bits_row(name, clips) for name in known], heads),
-        verdicts=table(sorted(verdicts), ["task", "row", "AV agreement against shuffled", "class accuracy", "above chance"]),
-        paired=table(paired_rows(runs), ["task", "tokens of", *COMPARED]),
+        bits=pipe_table([bits_row(name, clips) for name in known], heads),
+        verdicts=pipe_table(sorted(verdicts), ["task", "row", "AV agreement against shuffled", "class accuracy", "above chance"]),
+        paired=pipe_table(paired_rows(runs), ["task", "tokens of", *COMPARED]),
     )  # fmt: skip
 
 
@@ -248,17 +256,12 @@ def main() -> None:
         for task in TASKS:
             if chosen and speaker.name == BASE:
                 train_alone(task, given.recipe, given.clips)
-            run = evaluate(speaker, folder, task) if chosen else kept_run(speaker, folder, task)
-            runs |= {(task, speaker.name): run} if run else {}
-            if chosen and run and speaker is GENERATORS[-1]:
-                animate(run, Path("docs") / f"generated-{task}.webp")
+            found = evaluate(speaker, folder, task) if chosen else kept_run(speaker, folder, task)
+            runs |= {(task, speaker.name): found} if found else {}
+            if chosen and found and speaker is GENERATORS[-1]:
+                animate(found, Path("docs") / f"generated-{task}.webp")
     controls = {(task, name): control(name, task) for task, names in CONTROLS.items() for name in names}
     Path("leaderboards", f"generation-{given.recipe}.md").write_text(page(given.recipe, given.clips, runs, controls))
-
-
-def table(rows: list[list[str]], headers: list[str]) -> str:
-    """Markdown, cells as they are."""
-    return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
 
 
 if __name__ == "__main__":

@@ -1,42 +1,42 @@
 """EnCodec's weights: the official file, a Hugging Face folder, and the folders that `avbench train` writes.
 
 The network is `transformers.EncodecModel`, for inference with plain weights (its weight norm folded in). A trained folder is a
-Hugging Face folder plus `manifest.json`: {"format": 1, "name", "files": {name: sha256}, "provenance": as saved}.
+Hugging Face folder that is an artifact (avbench/artifact.py), too: its manifest.json says what it is and how it came to be.
 """
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from avbench import weights
+from avbench import artifact
 from avbench.errors import AvbenchError
-from avbench.tokenizers.checkpoint_folder import FORMAT, MANIFEST, trained_on
+from avbench.files import atomic, disk_errors
 from avbench.tokenizers.published import (
     CONFIG,
+    WEIGHT_FILES,
     check_sizes,
     checked_sha256,
     first_here,
     fit,
     fold_weight_norm,
-    read_json,
+    read_config,
     read_state,
     require,
-    tensors,
-    weights_file,
+    weights_files,
     without_weight_norm,
 )
-from avbench.weights.load import sha256_of
+from avbench.weights import is_official
+from avbench.weights.load import tensors
 
 if TYPE_CHECKING:
     from transformers import EncodecConfig, EncodecModel
 
 NAME = "encodec"
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 OFFICIAL, NOT_STATED = "official (facebook/encodec_24khz)", "not stated"
 WEIGHTS = ("encodec-24khz", "encodec-24khz-th")  # of the catalog: Hugging Face's file and the authors' own
 # What makes the network; anything else in a config.json (torch_dtype, attention, remote code) is not ours to follow.
@@ -69,36 +69,28 @@ def load_checkpoint(path: Path | None, device: torch.device | str = "cpu") -> Ch
     """
     require("transformers", "encodec", "EnCodec")
     if path is None:
-        return replace(_from_file(first_here(WEIGHTS), device), trained_on=OFFICIAL)
+        return _from_file(first_here(WEIGHTS), device)
     return _from_folder(path, device) if path.is_dir() else _from_file(path, device)
 
 
 def save_checkpoint(folder: Path, model: "EncodecModel", *, name: str, provenance: dict[str, Any]) -> None:
-    """Write `model` (with or without weight norm) as a trained folder that `load_checkpoint` reads; the manifest comes last.
+    """Write `model` (with or without weight norm) as a trained folder that `load_checkpoint` reads, and transformers.
 
     provenance: JSON values; "split" and "clips_seen" are shown beside the model's row.
     """
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    (folder / CONFIG).write_text(json.dumps({"model_type": "encodec", **_fields(model.config)}, indent=1) + "\n")
-    state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    files = {file: sha256_of(folder / file) for file in (CONFIG, "model.safetensors")}
-    manifest = {"format": FORMAT, "name": name, "files": files, "provenance": provenance}
-    scratch = folder / f".{MANIFEST}"
-    scratch.write_text(json.dumps(manifest, indent=1) + "\n")
-    scratch.replace(folder / MANIFEST)
+    network = _fields(model.config)
+    config = {"name": name, "network": network}
+    artifact.write(folder, kind=NAME, config=config, state=model.state_dict(), provenance=provenance, single=WEIGHT_FILES[0])
+    with disk_errors(folder, "repeat the command"), atomic(folder / CONFIG, "w") as file:
+        file.write(json.dumps({"model_type": "encodec", **network}, indent=1) + "\n")
 
 
 def load_trained(folder: Path, model: "EncodecModel") -> None:
     """Fill `model` (with weight norm, as it is trained) from a trained folder. Raises AvbenchError where its network is another one."""
-    if _manifest(folder) is None:
-        raise AvbenchError(f"{folder} has no {MANIFEST}: not a folder that avbench train wrote")
-    if read_json(folder / CONFIG) | _fields(model.config) != read_json(folder / CONFIG):
+    found = artifact.read(folder, NAME)
+    if found.config["network"] | _fields(model.config) != found.config["network"]:
         raise AvbenchError(f"{folder} holds an EnCodec of another config than the recipe's")
-    model.load_state_dict(read_state(folder / "model.safetensors"))
+    model.load_state_dict(found.state(model.state_dict()))
 
 
 def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -113,30 +105,34 @@ def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _from_file(file: Path, device: torch.device | str) -> Checkpoint:
     """A file of weights alone has the official 24 kHz model's config."""
-    sha256 = checked_sha256(file)
-    model = _model({}, file, str(file), device)
-    known = sha256.startswith(weights.CATALOG[WEIGHTS[1]].sha256 or "-")
-    return Checkpoint(model=model, name=NAME, sha256=sha256, trained_on=OFFICIAL if known else NOT_STATED)
+    return _published({}, [file], str(file), device)
 
 
 def _from_folder(folder: Path, device: torch.device | str) -> Checkpoint:
-    manifest = _manifest(folder)
-    file = weights_file(folder)
-    sha256 = checked_sha256(file)
-    config = {key: value for key, value in read_json(folder / CONFIG).items() if key in FIELDS}
-    model = _model(config, file, str(folder), device)
-    if manifest is not None:
-        return Checkpoint(model=model, name=manifest["name"], sha256=sha256, trained_on=trained_on(manifest["provenance"]))
-    official = _fields(model.config) == _fields(_config({}))
-    return Checkpoint(model=model, name=NAME, sha256=sha256, trained_on=OFFICIAL if official else NOT_STATED)
+    if not (folder / artifact.MANIFEST).exists():
+        files = weights_files(folder)
+        return _published(read_config(folder), files, str(folder), device)
+    trained = artifact.read(folder, NAME)
+    network, name = trained.config.get("network"), trained.config.get("name")
+    if not isinstance(network, dict) or not isinstance(name, str):
+        raise AvbenchError(f"{folder / artifact.MANIFEST} is damaged: its config lacks a name or a network")
+    model = _model(network, trained.state(), str(folder), device)
+    return Checkpoint(model=model, name=name, sha256=trained.revision, trained_on=trained.trained_on)
 
 
-def _model(config: dict[str, Any], file: Path, where: str, device: torch.device | str) -> "EncodecModel":
+def _published(config: dict[str, Any], files: list[Path], where: str, device: torch.device | str) -> Checkpoint:
+    sha256 = checked_sha256(files)
+    model = _model(config, tensors(read_state(files), files[0]), where, device)
+    return Checkpoint(model=model, name=NAME, sha256=sha256, trained_on=OFFICIAL if is_official(WEIGHTS, files, sha256) else NOT_STATED)
+
+
+def _model(config: dict[str, Any], state: dict[str, Tensor], where: str, device: torch.device | str) -> "EncodecModel":
     from transformers import EncodecModel
 
+    config = {key: value for key, value in config.items() if key in FIELDS}
     check_sizes(config, DEPTHS, f"{where}: {CONFIG}")
-    state = fold_weight_norm(to_transformers(tensors(read_state(file), file)), str(file))
-    model = fit(lambda: without_weight_norm(EncodecModel(_config(config))), state, f"EnCodec checkpoint {file}", device)
+    state = fold_weight_norm(to_transformers(state), where)
+    model = fit(lambda: without_weight_norm(EncodecModel(_config(config))), state, f"EnCodec checkpoint {where}", device)
     has = {"normalize": model.config.normalize, "chunk_length_s": model.config.chunk_length_s, "channels": model.config.audio_channels}
     if has != {"normalize": False, "chunk_length_s": None, "channels": 1}:
         raise AvbenchError(f"{where} is an EnCodec with {has}: avbench takes mono models whose codes are all that the decoder needs")
@@ -152,20 +148,3 @@ def _config(config: dict[str, Any]) -> "EncodecConfig":
 def _fields(config: "EncodecConfig") -> dict[str, Any]:
     """What makes the network, as JSON keeps it (lists for tuples)."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in config.to_dict().items() if key in FIELDS}
-
-
-def _manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a trained folder, its files' sha256 checked; None where there is none."""
-    file = folder / MANIFEST
-    if not file.exists():
-        return None
-    manifest = read_json(file)
-    name, files = manifest.get("name"), manifest.get("files")
-    if manifest.get("format") != FORMAT or not isinstance(name, str) or not isinstance(files, dict):
-        raise AvbenchError(f"{file} is not a manifest of format {FORMAT} with name and files")
-    if not NAME_PATTERN.fullmatch(name) or not isinstance(manifest.get("provenance"), dict):
-        raise AvbenchError(f"{file}: name is {name[:40]!r}; letters, digits, dots and dashes are expected, and a provenance")
-    for member in (CONFIG, "model.safetensors"):
-        if not (folder / member).is_file() or sha256_of(folder / member) != files.get(member):
-            raise AvbenchError(f"{folder / member} is missing or damaged: its sha256 is not the manifest's; copy the folder again")
-    return manifest

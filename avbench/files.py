@@ -1,0 +1,96 @@
+"""Files on disk: written whole or not at all, opened only where they are ordinary files, and a full disk told in words."""
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import IO, Any
+
+from avbench.errors import AvbenchError
+
+
+@contextlib.contextmanager
+def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """A file that takes `path`'s place once it is written whole and on disk. `file.name` is where it lies until then.
+
+    Its permissions are what the umask says, as for any file that is opened. Text is UTF-8.
+    """
+    part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.part")
+    encoding = None if "b" in mode else "utf-8"
+    try:
+        with part.open(mode.replace("w", "x"), encoding=encoding) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def disk_errors(where: Path, then: str) -> Iterator[None]:
+    """Turn a full or unwritable disk below `where` into an AvbenchError; `then` says what to do, after "free some space and "."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise AvbenchError(f"no space left for {where} ({reason}); free some space and {then}") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise AvbenchError(f"{where} cannot be written ({reason}); make it writable or choose another folder, and {then}") from error
+        raise
+
+
+def regular(path: Path) -> Path:
+    """`path`, if it is an ordinary file: a fifo or a device would block, or never end. Raises AvbenchError for anything else."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise AvbenchError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISREG(mode):
+        raise AvbenchError(f"{path} is a {_kind(mode)}, not a file")
+    return path
+
+
+class NotRegularError(OSError):
+    """`strerror` says what it is instead."""
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """`path` for reading. Raises NotRegularError for what is no ordinary file, OSError as `open` does.
+
+    For files that may be swapped meanwhile: what is opened is what was looked at.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISREG(mode):  # a socket cannot be opened, opening a device may do something
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISREG(mode):
+            return file
+        file.close()
+    raise NotRegularError(errno.EINVAL, f"is a {_kind(mode)}, not a file", os.fspath(path))
+
+
+def read_json(file: Path, max_bytes: int) -> dict[str, Any]:
+    """The JSON object in `file`. Raises AvbenchError where it is no ordinary file, too large, damaged, or no object."""
+    size = regular(file).stat().st_size
+    if size > max_bytes:
+        raise AvbenchError(f"{file} is too large for what it is ({size:,} bytes)")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise AvbenchError(f"{file} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise AvbenchError(f"{file} holds a {type(content).__name__} where an object was expected")
+    return content
+
+
+def _kind(mode: int) -> str:
+    tests = {"folder": stat.S_ISDIR, "fifo": stat.S_ISFIFO, "socket": stat.S_ISSOCK, "device": lambda m: stat.S_ISCHR(m) or stat.S_ISBLK(m)}
+    return next((name for name, is_one in tests.items() if is_one(mode)), "special file")

@@ -1,0 +1,63 @@
+"""leaderboards/make: the scripts that make the tables evaluate in their own process and keep a run's small files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from avbench.errors import AvbenchError
+from avbench.leaderboards.make import common, generation
+from avbench.types import RunSpec
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def place(tmp_path: Path, test_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AVBENCH_CACHE", str(test_cache))
+    return tmp_path
+
+
+def test_a_run_is_evaluated_and_its_small_files_replace_an_earlier_runs(place: Path, clip_folder: Path) -> None:
+    spec = RunSpec(tokenizer="static-frame", split=f"folder:{clip_folder}", metrics=("psnr",))
+    folder = common.run(spec)
+    earlier = common.REFERENCE / f"{folder.name.rpartition('_')[0]}_0123456789"
+    other = common.REFERENCE / f"more-{folder.name}"
+    for old in (earlier, other):
+        old.mkdir(parents=True)
+    common.keep(folder)
+    assert sorted(path.name for path in (common.REFERENCE / folder.name).iterdir()) == sorted(common.KEPT)
+    assert not earlier.exists()
+    assert other.exists()
+    (value,) = (v for v in json.loads((common.REFERENCE / folder.name / "result.json").read_text())["values"] if v["name"] == "psnr")
+    assert value["value"] > 10
+
+
+def test_a_run_in_which_a_clip_fails_is_refused(place: Path, clip_folder: Path) -> None:
+    broken = place / "videos"
+    broken.mkdir()
+    (broken / "good.mp4").write_bytes(next(clip_folder.rglob("*.mp4")).read_bytes())
+    (broken / "bad.mp4").write_bytes(b"not a video")
+    with pytest.raises(AvbenchError, match="1 clips failed"):
+        common.run(RunSpec(tokenizer="static-frame", split=f"folder:{broken}", metrics=("psnr",)))
+
+
+def test_the_kept_generation_runs_are_found_by_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for speaker in generation.GENERATORS[:3]:
+        for task in generation.TASKS:
+            found = generation.kept_run(speaker, generation.generator_folder(speaker, "ar-mini", 8_000), task)
+            assert found is not None, f"{speaker.name}, {task}"
+            assert f"_{task}_arcade-test_" in found.name
+
+
+@pytest.mark.parametrize("name", ["schedules", "generation", "drawing"])
+def test_each_script_runs_from_the_root_as_the_docs_say(name: str) -> None:
+    command = [sys.executable, f"leaderboards/make/{name}.py", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout

@@ -1,0 +1,1 @@
+"""EnCodec: the tokenizer, its checkpoints, and its training."""

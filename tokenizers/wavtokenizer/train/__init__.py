@@ -1,0 +1,1 @@
+"""WavTokenizer's training: the recipes. avbench/train/waveform/ does the rest."""
