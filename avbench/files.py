@@ -13,6 +13,9 @@ from typing import IO, Any
 
 from avbench.errors import AvbenchError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
 
 @contextlib.contextmanager
 def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
@@ -35,16 +38,21 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 @contextlib.contextmanager
 def disk_errors(where: Path, then: str) -> Iterator[None]:
-    """Turn a full or unwritable disk below `where` into an AvbenchError; `then` says what to do, after "free some space and "."""
+    """Turn a full or unwritable disk below `where` into an AvbenchError; `then` says what to do after mending it ("repeat the command")."""
     try:
         yield
     except OSError as error:
+        if not is_disk_error(error):
+            raise
         reason = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in _FULL:
             raise AvbenchError(f"no space left for {where} ({reason}); free some space and {then}") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise AvbenchError(f"{where} cannot be written ({reason}); make it writable or choose another folder, and {then}") from error
-        raise
+        raise AvbenchError(f"{where} cannot be written ({reason}); make it writable or choose another folder, and {then}") from error
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether a disk is full, or does not let us write."""
+    return isinstance(error, OSError) and error.errno in (*_FULL, *_UNWRITABLE)
 
 
 def regular(path: Path) -> Path:

@@ -124,3 +124,11 @@ def test_links_between_the_pages_and_files_they_name_are_there() -> None:
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
         for path in re.findall(r"`((?:avbench|tests|benchmarks|scripts|metrics|leaderboards)/[\w./-]+\w/?)`", text):
             assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def test_the_environment_page_names_every_variable_that_the_code_reads_and_no_other() -> None:
+    sources = [path for part in ("avbench", "tokenizers", "metrics", "leaderboards") for path in (ROOT / part).rglob("*.py")]
+    code = " ".join(path.read_text(encoding="utf-8") for path in sources)
+    read = set(re.findall(r"environ[^\n]*\"(AVBENCH_[A-Z_]+)\"", code)) | set(re.findall(r"^VARIABLE = \"(AVBENCH_[A-Z_]+)\"", code, re.M))
+    page = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+    assert read == set(re.findall(r"^\| `(AVBENCH_[A-Z_]+)`", page, re.M))

