@@ -7,18 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avbench.generate.attention import causal_attention
 from avbench.generate.config import GeneratorConfig
-from avbench.nn.transformer import Linear
+from avbench.nn.transformer import Linear, RMSNorm, causal_attention
 
 INIT_STD = 0.02
-
-
-class RMSNorm(nn.RMSNorm):
-    """nn.RMSNorm that follows its input's dtype."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
 class Cache:

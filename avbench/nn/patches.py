@@ -1,4 +1,7 @@
-"""Clips and mels cut into equal blocks, and put together again. Blocks are flattened; their order is time, then rows, then columns."""
+"""Clips and mels cut into equal blocks, and put together again. Blocks are flattened; their order is time, then rows, then columns.
+
+A block's values are in the order (t, c, h, w), or with `channels_last` (t, h, w, c).
+"""
 
 from torch import Tensor
 
@@ -8,21 +11,27 @@ VideoPatch = tuple[int, int, int]  # frames, height, width
 MelPatch = tuple[int, int]  # bands, frames
 
 
-def video_to_patches(video: Tensor, patch: VideoPatch) -> Tensor:
-    """(B, T, 3, H, W) -> (B, L, t*3*h*w). Raises AvbenchError where the clip is not whole patches."""
+def video_to_patches(video: Tensor, patch: VideoPatch, *, channels_last: bool = False) -> Tensor:
+    """(B, T, C, H, W) of any dtype (uint8 is quickest) -> (B, L, t*C*h*w). Raises AvbenchError where the clip is not whole patches."""
     b, frames, c, height, width = video.shape
     t, h, w = patch
     if frames % t or height % h or width % w:
         raise AvbenchError(f"clips of {frames}x{height}x{width} are not whole patches of {t}x{h}x{w}")
     blocks = video.reshape(b, frames // t, t, c, height // h, h, width // w, w)
-    return blocks.permute(0, 1, 4, 6, 2, 3, 5, 7).reshape(b, -1, t * c * h * w)
+    inside = (2, 5, 7, 3) if channels_last else (2, 3, 5, 7)
+    return blocks.permute(0, 1, 4, 6, *inside).reshape(b, -1, t * c * h * w)
 
 
-def patches_to_video(patches: Tensor, patch: VideoPatch, shape: tuple[int, int, int]) -> Tensor:
+def patches_to_video(patches: Tensor, patch: VideoPatch, shape: tuple[int, int, int], *, channels_last: bool = False) -> Tensor:
     """The inverse of `video_to_patches`; shape: frames, height and width of the clip."""
     (t, h, w), (frames, height, width) = patch, shape
-    blocks = patches.reshape(-1, frames // t, height // h, width // w, t, 3, h, w)
-    return blocks.permute(0, 1, 4, 5, 2, 6, 3, 7).reshape(-1, frames, 3, height, width)
+    c = patches.shape[-1] // (t * h * w)
+    grid = (frames // t, height // h, width // w)
+    if channels_last:
+        blocks = patches.reshape(-1, *grid, t, h, w, c).permute(0, 1, 4, 7, 2, 5, 3, 6)
+    else:
+        blocks = patches.reshape(-1, *grid, t, c, h, w).permute(0, 1, 4, 5, 2, 6, 3, 7)
+    return blocks.reshape(-1, frames, c, height, width)
 
 
 def mel_to_patches(mel: Tensor, patch: MelPatch) -> Tensor:

@@ -1,4 +1,4 @@
-"""Transformer parts that AVTok, LARP, the prior and the discriminators share. B clips, L positions, H heads, K head width, D width.
+"""Transformer parts that AVTok, LARP, their losses and the generators share. B clips, L positions, H heads, K head width, D width.
 
 A `Block` holds attention and MLP only. Its LayerNorms are handed in, because AVTok's two streams use the same block with norms of
 their own; a single-stream model (LARP) keeps `norm1` and `norm2` beside `attn` and `mlp` and calls `residual_block`.
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NORM_EPS = 1e-6
+PARTS = 3  # of a causal sequence: each part multiplies with the keys up to its end only
 
 
 class Linear(nn.Linear):
@@ -34,6 +35,13 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
+class RMSNorm(nn.RMSNorm):
+    """nn.RMSNorm that follows its input's dtype."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 def attend(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, *, causal: bool = False) -> Tensor:
     """Softmax attention. On a CPU in bf16, plain batched products: forward and backward 35 ms against 77 of SDPA at L = 512, 6 against 21
     at L = 184 (batch 8, 4 heads of 64, one Zen 5 core)."""
@@ -41,6 +49,26 @@ def attend(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, *, causal: bool = Fal
         return F.scaled_dot_product_attention(q_BHLK, k_BHLK, v_BHLK, is_causal=causal)
     scores = (q_BHLK * q_BHLK.shape[-1] ** -0.5) @ k_BHLK.transpose(-1, -2)
     return scores.softmax(-1) @ v_BHLK
+
+
+def causal_attention(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor) -> Tensor:
+    """Softmax attention in which a position sees itself and what is before it.
+
+    On a CPU in bf16, plain batched products: forward and backward 16 ms against 33 of SDPA at L = 376 (batch 4, 4 heads of 64, one Zen 5
+    core shared with other work; in one part 19 to 24, in 6 parts 18).
+    """
+    if q_BHLK.device.type != "cpu" or q_BHLK.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(q_BHLK, k_BHLK, v_BHLK, is_causal=True)
+    q, k, v = (x_BHLK.flatten(0, 1) for x_BHLK in (q_BHLK, k_BHLK, v_BHLK))
+    length = q.shape[1]
+    step = -(-length // PARTS)
+    hidden = torch.full((length, length), float("-inf"), dtype=q.dtype).triu(1)
+    mixed = []
+    for first in range(0, length, step):
+        part, seen = slice(first, first + step), slice(0, first + step)
+        scores = torch.baddbmm(hidden[part, seen], q[:, part], k[:, seen].transpose(1, 2), alpha=q.shape[-1] ** -0.5)
+        mixed.append(scores.softmax(-1).bmm(v[:, seen]))
+    return torch.cat(mixed, dim=1).view(q_BHLK.shape)
 
 
 class Attention(nn.Module):

@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from avbench.generate import config as sizes
-from avbench.generate.attention import causal_attention
 from avbench.generate.config import GeneratorConfig
 from avbench.generate.model import Generator, count_parameters
 from avbench.generate.space import token_space
 from avbench.generate.tasks import Layout
+from avbench.nn.transformer import causal_attention
 from avbench.types import Tokens
 
 TINY = GeneratorConfig(name="tiny", width=32, layers=2, heads=2, hidden=48)
