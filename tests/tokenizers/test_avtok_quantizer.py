@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from avbench.nn.kmeans import assign, kmeans_anywhere
 from avbench.tokenizers.avtok.config import QuantizerConfig
 from avbench.tokenizers.avtok.quantizer import Quantizer
 
@@ -101,24 +100,3 @@ def test_half_precision_input_is_quantized_in_float32() -> None:
     quantizer, z = make(EUCLIDEAN).eval(), latents(2, 5).bfloat16()
     assert quantizer(z).latents.dtype == torch.float32
     assert torch.equal(quantizer(z).codes, quantizer(z.float()).codes)
-
-
-def test_kmeans_is_as_good_as_scikit_learns() -> None:
-    from sklearn.cluster import KMeans
-
-    points = torch.randn(3000, 6, generator=torch.Generator().manual_seed(3))
-    ours = assign(points, kmeans_anywhere(points, 100, iterations=30))[1].sum()
-    theirs = KMeans(100, n_init=1, random_state=0).fit(points.numpy()).inertia_
-    assert ours < 1.03 * theirs
-
-
-def test_kmeans_leaves_no_centre_without_points_and_is_the_same_for_the_same_seed() -> None:
-    points = torch.randn(3000, 5, generator=torch.Generator().manual_seed(5))
-    book = kmeans_anywhere(points, 200, seed=1)
-    assert assign(points, book)[0].unique().numel() > 195
-    assert torch.equal(book, kmeans_anywhere(points, 200, seed=1))
-
-
-def test_kmeans_of_fewer_points_than_centres_covers_every_point() -> None:
-    points = torch.randn(10, 5, generator=torch.Generator().manual_seed(6))
-    assert assign(points, kmeans_anywhere(points, 32))[1].max() < 1e-4

@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from avbench.tokenizers.avtok.config import AVTokConfig, QuantizerConfig, StreamConfig
@@ -13,7 +11,7 @@ from avbench.tokenizers.avtok.losses import LossWeights
 from avbench.tokenizers.avtok.train.branches import branches
 from avbench.tokenizers.avtok.train.config import AVTokStage
 from avbench.tokenizers.avtok.train.data import stream_inputs
-from avbench.tokenizers.avtok.train.start import apply_linear_start, build_models, lloyd, sample_patches
+from avbench.tokenizers.avtok.train.start import apply_linear_start, build_models, sample_patches
 from avbench.tokenizers.avtok.train.trainee import AVTokTraining
 from avbench.train.data import TrainBatch
 
@@ -47,14 +45,6 @@ class ToyReader:
 
     def batch(self, indices: list[int]) -> TrainBatch:
         return TrainBatch(video=self.video[indices], mel=self.mel[indices].half())
-
-
-def test_k_means_rounds_are_those_of_scikit_learn() -> None:
-    points = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
-    seeds = points[:12]
-    expected = KMeans(12, init=seeds, n_init=1, max_iter=4, tol=0, algorithm="lloyd").fit(points)
-    ours = lloyd(torch.from_numpy(points), torch.from_numpy(seeds), 4)
-    assert np.allclose(ours.numpy(), expected.cluster_centers_, atol=1e-4)
 
 
 def test_patches_come_evenly_from_the_clips_in_proportion_to_the_streams_tokens() -> None:

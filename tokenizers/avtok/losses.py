@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from avbench.nn.pixels import unit_range
 from avbench.tokenizers.avtok.config import AVTokConfig, StreamConfig
 from avbench.tokenizers.avtok.discriminator import LECAM_WEIGHT, Discriminator, LeCam, generator_loss, smoothed_bce
 from avbench.tokenizers.avtok.model import AVTokModel, Reconstruction
@@ -99,7 +100,7 @@ class AVTokLosses(nn.Module):
         total, terms = torch.zeros((), device=next(iter(inputs.values())).device), {}
         for name, result in passes.items():
             weights = self.weights.stream(name)
-            for term, value in self._stream_terms(name, _unit_range(inputs[name]), result, (teacher or {}).get(name)).items():
+            for term, value in self._stream_terms(name, unit_range(inputs[name]), result, (teacher or {}).get(name)).items():
                 terms[f"{name}/{term}"] = value.detach()
                 total = total + weights.overall * getattr(weights, term) * value
         if self.prior is not None:
@@ -112,7 +113,7 @@ class AVTokLosses(nn.Module):
     def discriminator_loss(self, name: str, reference: Tensor, recon: Tensor) -> Tensor:
         """Smoothed cross-entropy and LeCam of one stream's discriminator, on (B, T, C, H, W); `recon` detached by the caller."""
         discriminator = self.discriminators[name]
-        real, fake = discriminator(_unit_range(reference)), discriminator(recon)
+        real, fake = discriminator(unit_range(reference)), discriminator(recon)
         return smoothed_bce(real, fake) + LECAM_WEIGHT * self.lecams[name](real, fake)  # type: ignore[no-any-return]
 
     def tokenizer_side(self) -> list[tuple[str, nn.Parameter]]:
@@ -157,10 +158,6 @@ def _pixel_terms(reference: Tensor, recon: Tensor, weights: StreamWeights) -> di
     if weights.log_mse:
         terms["log_mse"] = (difference.square().flatten(1).mean(1) + MSE_FLOOR).log().mean()
     return terms
-
-
-def _unit_range(x: Tensor) -> Tensor:
-    return x.float() / 255 if x.dtype == torch.uint8 else x.float()
 
 
 def _discriminated(config: AVTokConfig, name: str) -> StreamConfig:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from avbench.nn.patches import patches_to_video, video_to_patches
 from avbench.nn.transformer import BlockNorms, LayerNorm, Linear
 from avbench.tokenizers.avtok.config import AVTokConfig, StreamConfig
 from avbench.tokenizers.avtok.positions import sincos_1d, sincos_3d
@@ -12,19 +13,12 @@ QUERY_STD = 0.02
 
 def patchify(x_BTCHW: Tensor, config: StreamConfig) -> Tensor:
     """(B, T, C, H, W) of any dtype (uint8 is quickest: 57 ms against 110 for 32 clips) -> (B, L, P), values in the order (t, h, w, c)."""
-    B = x_BTCHW.shape[0]
-    (gt, gh, gw), (pt, ph, pw) = config.grid, config.patch
-    boxes = x_BTCHW.view(B, gt, pt, config.channels, gh, ph, gw, pw)
-    return boxes.permute(0, 1, 4, 6, 2, 5, 7, 3).reshape(B, config.num_patches, config.patch_dim)
+    return video_to_patches(x_BTCHW, config.patch, channels_last=True)
 
 
 def unpatchify(patches_BLP: Tensor, config: StreamConfig) -> Tensor:
     """The inverse of `patchify`: (B, T, C, H, W)."""
-    B = patches_BLP.shape[0]
-    (gt, gh, gw), (pt, ph, pw) = config.grid, config.patch
-    boxes = patches_BLP.view(B, gt, gh, gw, pt, ph, pw, config.channels)
-    t, h, w = config.size
-    return boxes.permute(0, 1, 4, 7, 2, 5, 3, 6).reshape(B, t, config.channels, h, w)
+    return patches_to_video(patches_BLP, config.patch, config.size, channels_last=True)
 
 
 class StreamEncoder(nn.Module):

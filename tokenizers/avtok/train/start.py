@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avbench.nn.kmeans import assign
+from avbench.nn.kmeans import SEED_POINTS, kmeans_plusplus, lloyd, nearest_of_products
 from avbench.nn.pca import Basis
+from avbench.nn.pixels import unit_range
 from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.linear_init import code_width, linear_init
 from avbench.tokenizers.avtok.model import AVTokModel
@@ -16,7 +17,6 @@ from avbench.tokenizers.avtok.train.data import stream_inputs
 from avbench.train.data import ClipReader, Order
 
 PATCHES_PER_ENTRY = 15  # and stream, on average: k-means wants ten points a centre; 84,000 patches of 3072 values take 1 GB
-SEEDED_POINTS = 24_000  # k-means++ chooses among so many
 READ_CLIPS = 16
 
 
@@ -46,24 +46,12 @@ def _seeded_codebook(model: AVTokModel, patches: dict[str, Tensor], bases: dict[
 
     Seeds drawn at random stay 0.65 dB behind on held-out arcade clips (24.58 against 23.93 at 256 x 12 bits, avbench/nn/kmeans.py).
     """
-    from sklearn.cluster import kmeans_plusplus
-
     width, book = code_width(model.config), model.bottleneck.quantizer.embedding.weight
     latents = torch.cat([bases[name].coordinates(patches[name])[:, :width] for name in patches])
     order = torch.randperm(len(latents), generator=torch.Generator().manual_seed(config.seed))
     points = F.pad(latents[order], (0, book.shape[1] - width))
-    seeds, _ = kmeans_plusplus(points[: max(SEEDED_POINTS, len(book))].numpy(), len(book), random_state=config.seed, n_local_trials=1)
-    book.copy_(lloyd(points, torch.from_numpy(seeds), config.linear_start_iterations))
-
-
-def lloyd(points_NC: Tensor, book_VC: Tensor, rounds: int) -> Tensor:
-    """Centres (V, C) after so many rounds of k-means; one that no point chooses stays where it is."""
-    for _ in range(rounds):
-        nearest, _ = assign(points_NC, book_VC)
-        counts = torch.bincount(nearest, minlength=len(book_VC))[:, None]
-        sums = torch.zeros_like(book_VC).index_add_(0, nearest, points_NC)
-        book_VC = torch.where(counts > 0, sums / counts.clamp_min(1), book_VC)
-    return book_VC
+    seeds = kmeans_plusplus(points[: max(SEED_POINTS, len(book))], len(book), config.seed)
+    book.copy_(lloyd(points, seeds, config.linear_start_iterations, search=nearest_of_products))
 
 
 def sample_patches(reader: ClipReader, config: AVTokConfig, clips: int, seed: int) -> dict[str, Tensor]:
@@ -83,8 +71,4 @@ def sample_patches(reader: ClipReader, config: AVTokConfig, clips: int, seed: in
             wanted = round(share * len(config.streams) * PATCHES_PER_ENTRY * config.quantizer.entries / clips)
             for clip in patches:
                 found[name].append(clip[torch.randperm(len(clip), generator=generator)[:wanted]])
-    return {name: _unit_range(torch.cat(parts)) for name, parts in found.items()}
-
-
-def _unit_range(x: Tensor) -> Tensor:
-    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+    return {name: unit_range(torch.cat(parts)) for name, parts in found.items()}
