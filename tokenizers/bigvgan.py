@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from avbench.errors import AvbenchError
 from avbench.files import read_json
 from avbench.nn import mel
-from avbench.tokenizers.published import MAX_CONFIG_BYTES, check_sizes, fit, fold_weight_norm, read_state
+from avbench.nn.weight_norm import fold_weight_norm
+from avbench.tokenizers.published import MAX_CONFIG_BYTES, check_sizes, fit, read_state
 from avbench.weights.load import tensors
 
 FRONT_END = {

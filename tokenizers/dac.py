@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avbench.errors import AvbenchError
+from avbench.nn.weight_norm import fold_weight_norm
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.published import (
     CONFIG,
@@ -22,7 +23,6 @@ from avbench.tokenizers.published import (
     checked_sha256,
     first_here,
     fit,
-    fold_weight_norm,
     read_config,
     read_state,
     require,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from avbench.artifact import fill
 from avbench.errors import AvbenchError
+from avbench.nn.weight_norm import fold_weight_norm
 from avbench.weights.load import load_torch, tensors
 
 NUM_MELS = 80
@@ -63,21 +64,11 @@ def load(path: Path, sha256: str | None = None) -> HifiGanGenerator:
     content = load_torch(path, sha256)
     if not isinstance(content, dict) or not isinstance(content.get("generator"), dict):
         raise AvbenchError(f'{path} is not a HiFi-GAN checkpoint: it has no "generator"')
-    state = fold_weight_norm(tensors(content["generator"], path))
+    state = fold_weight_norm(tensors(content["generator"], path), str(path), product_first=True)
     width = state["conv_pre.bias"].shape[0] if "conv_pre.bias" in state else CHANNELS
     model = HifiGanGenerator(width)
     fill(model, state, path, "a HiFi-GAN V1 generator")
     return model.eval().requires_grad_(False)
-
-
-def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`weight_g` and `weight_v` -> `weight` = g v / |v|, the norm over all but the first dimension."""
-    folded = {name: value for name, value in state.items() if not name.endswith(("weight_g", "weight_v"))}
-    for name, direction in state.items():
-        if name.endswith("weight_v"):
-            norm = direction.flatten(1).norm(dim=1).view(-1, 1, 1)
-            folded[f"{name[:-2]}"] = state[f"{name[:-1]}g"] * direction / norm
-    return folded
 
 
 def _same_conv(channels: int, kernel: int, dilation: int) -> nn.Conv1d:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from avbench import weights
 from avbench.artifact import fill
@@ -24,8 +23,6 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # what a Hugging Face
 MAX_CONFIG_BYTES = 1_000_000
 MAX_NUMBER = 65_536  # a channel count or a codebook of any published codec is below
 MAX_DEPTH = 64  # layers, codebooks, entries of a list: 32 codebooks are the most that any codec here has
-# (weight norm's magnitude, its direction): PyTorch's older and newer names
-_NORM_KEYS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
 
 
 def require(package: str, extra: str, what: str) -> Any:
@@ -103,27 +100,6 @@ def read_state(files: Sequence[Path]) -> Any:
     return {name: tensor for content, file in zip(contents, files, strict=True) for name, tensor in tensors(content, file).items()}
 
 
-def fold_weight_norm(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Magnitude g and direction v -> `weight` = g v / |v|, the norm over all but the first dimension; other tensors as they are."""
-    folded = dict(state)
-    for magnitude_key, direction_key in _NORM_KEYS:
-        for name in [name for name in folded if name.endswith((magnitude_key, direction_key))]:
-            stem = name.removesuffix(magnitude_key).removesuffix(direction_key)
-            if f"{stem}weight" not in folded:
-                folded[f"{stem}weight"] = _normed(state, stem + magnitude_key, stem + direction_key, where)
-            del folded[name]
-    return folded
-
-
-def without_weight_norm(model: Model) -> Model:
-    """The same model with plain weights: what `fold_weight_norm` gives tensors for, and faster."""
-    with torch.enable_grad():  # without it, PyTorch leaves weights behind that are no parameters
-        for module in list(model.modules()):
-            if parametrize.is_parametrized(module, "weight"):
-                parametrize.remove_parametrizations(module, "weight")
-    return model
-
-
 def fit(build: Callable[[], Model], state: Mapping[str, Tensor], where: str, device: torch.device | str = "cpu") -> Model:
     """The model on `device` with exactly the tensors of `state`, in eval mode.
 
@@ -139,18 +115,3 @@ def fit(build: Callable[[], Model], state: Mapping[str, Tensor], where: str, dev
     model = build()
     model.load_state_dict(skeleton.state_dict())
     return model.eval().requires_grad_(False).to(device)
-
-
-def _normed(state: Mapping[str, Tensor], magnitude_key: str, direction_key: str, where: str) -> Tensor:
-    for key in (magnitude_key, direction_key):
-        if key not in state:
-            raise AvbenchError(f"{where} lacks the tensor {key}: the other half of a weight norm; download it again")
-        if not state[key].is_floating_point():
-            raise AvbenchError(f"{where}: {key} holds {state[key].dtype} where floating-point numbers are expected")
-        if state[key].numel() * state[key].element_size() > state[key].untyped_storage().nbytes():
-            raise AvbenchError(f"{where}: {key} claims more numbers than the file holds")
-    # In float32, as the official code has it after loading: folded in half precision, 430 of an EnCodec's 4,928 codes differ.
-    magnitude, direction = state[magnitude_key].float(), state[direction_key].float()
-    if magnitude.shape != (direction.shape[0], *[1] * (direction.dim() - 1)):
-        raise AvbenchError(f"{where}: {magnitude_key} has shape {tuple(magnitude.shape)}, {direction_key} {tuple(direction.shape)}")
-    return torch._weight_norm(direction, magnitude, 0)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from avbench.errors import AvbenchError, UsageError
+from avbench.nn.weight_norm import fold_weight_norm, without_weight_norm
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.published import (
     CONFIG,
@@ -20,12 +21,10 @@ from avbench.tokenizers.published import (
     checked_sha256,
     first_here,
     fit,
-    fold_weight_norm,
     read_config,
     read_state,
     require,
     weights_files,
-    without_weight_norm,
 )
 from avbench.tokenizers.waveform_codec import WaveformCodec
 from avbench.weights import is_official

@@ -10,10 +10,10 @@ from codec_files import GAINS, NUM_SAMPLES, codec_state, golden, sound
 from safetensors.torch import save_file
 
 from avbench.errors import AvbenchError, UsageError
+from avbench.nn.weight_norm import without_weight_norm
 from avbench.run.check import check
 from avbench.tokenizer import TokenizerOptions
 from avbench.tokenizers.dac import OFFICIAL_CONFIG, Dac
-from avbench.tokenizers.published import without_weight_norm
 from avbench.types import ClipBatch
 
 GOLDEN = golden("dac")

@@ -16,6 +16,7 @@ from torch import Tensor
 from avbench import artifact
 from avbench.errors import AvbenchError
 from avbench.files import atomic, disk_errors
+from avbench.nn.weight_norm import fold_weight_norm, without_weight_norm
 from avbench.tokenizers.published import (
     CONFIG,
     WEIGHT_FILES,
@@ -23,12 +24,10 @@ from avbench.tokenizers.published import (
     checked_sha256,
     first_here,
     fit,
-    fold_weight_norm,
     read_config,
     read_state,
     require,
     weights_files,
-    without_weight_norm,
 )
 from avbench.weights import is_official
 from avbench.weights.load import tensors
