@@ -3,12 +3,18 @@
 A block's values are in the order (t, c, h, w), or with `channels_last` (t, h, w, c).
 """
 
+import torch
 from torch import Tensor
 
 from avbench.errors import AvbenchError
 
 VideoPatch = tuple[int, int, int]  # frames, height, width
 MelPatch = tuple[int, int]  # bands, frames
+
+
+def unit_range(x: Tensor) -> Tensor:
+    """float32 in [0, 1] of uint8, or of floats in [0, 1]."""
+    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
 
 
 def video_to_patches(video: Tensor, patch: VideoPatch, *, channels_last: bool = False) -> Tensor:

@@ -12,8 +12,8 @@ from avbench.tokenizers.avtok.linear_init import SCALE, code_width, linear_init
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.parts import parameters_of
 from avbench.tokenizers.avtok.positions import orthogonal_grid
-from avbench.tokenizers.avtok.quiet import quiet_stream
 from avbench.tokenizers.avtok.streams import patchify
+from avbench.tokenizers.avtok.train.start import quiet_stream
 
 
 def tiny(kind: str = "euclidean") -> AVTokConfig:

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from avbench.tokenizers.avtok.config import AVTokConfig, DiscriminatorConfig, PriorConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.discriminator import LeCam, generator_loss, smoothed_bce
-from avbench.tokenizers.avtok.losses import AVTokLosses, LossWeights, StreamWeights
+from avbench.tokenizers.avtok.losses import AVTokLosses, LossWeights, StreamWeights, alignment_loss
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.optim import optimizer_groups
 from avbench.tokenizers.avtok.prior import Prior
-from avbench.tokenizers.avtok.projector import alignment_loss
 from avbench.tokenizers.avtok.quantizer import Quantized
 from avbench.tokenizers.avtok.teacher import resample_grid
 

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from avbench.tokenizers.avtok.config import AVTokConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.losses import LossWeights
-from avbench.tokenizers.avtok.train.branches import branches
-from avbench.tokenizers.avtok.train.config import AVTokStage
+from avbench.tokenizers.avtok.train.config import AVTokStage, branches
 from avbench.tokenizers.avtok.train.data import stream_inputs
 from avbench.tokenizers.avtok.train.start import apply_linear_start, build_models, sample_patches
 from avbench.tokenizers.avtok.train.trainee import AVTokTraining

@@ -8,8 +8,8 @@ import torch
 from avbench.errors import UsageError
 from avbench.registry import plugins
 from avbench.tokenizers.avtok.model import AVTokModel
-from avbench.tokenizers.avtok.parts import part_of
-from avbench.tokenizers.avtok.train.branches import belongs, branches
+from avbench.tokenizers.avtok.parts import belongs, part_of
+from avbench.tokenizers.avtok.train.config import branches
 from avbench.tokenizers.avtok.train.trainee import AVTokTraining
 from avbench.train import recipes
 

@@ -23,7 +23,7 @@ from torchaudio.compliance.kaldi import mel_scale_scalar
 
 from avbench.nn import mel
 from avbench.nn.filter_bank import HOP, LOW_HZ, SAMPLE_RATE, WINDOW
-from avbench.nn.pixels import unit_range
+from avbench.nn.patches import unit_range
 from avbench.tokenizers.avtok import cav_mae_inputs as inputs
 from avbench.tokenizers.avtok.cav_mae_sync import CavMaeSync
 

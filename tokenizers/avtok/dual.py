@@ -7,9 +7,8 @@ from torch import Tensor
 from avbench.errors import UsageError
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.avtok.config import STREAMS, StreamName
-from avbench.tokenizers.avtok.parts import part_of
+from avbench.tokenizers.avtok.parts import belongs, part_of
 from avbench.tokenizers.avtok.tokenizer import AVTok
-from avbench.tokenizers.avtok.train.branches import belongs
 from avbench.types import ClipBatch, Tokens
 
 

@@ -7,16 +7,18 @@ Defaults are LARP's and REPA's; what the paper leaves open (audio weights) is ou
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from avbench.nn.pixels import unit_range
+from avbench.nn.patches import unit_range
+from avbench.nn.transformer import Linear
 from avbench.tokenizers.avtok.config import AVTokConfig, StreamConfig
 from avbench.tokenizers.avtok.discriminator import LECAM_WEIGHT, Discriminator, LeCam, generator_loss, smoothed_bce
 from avbench.tokenizers.avtok.model import AVTokModel, Reconstruction
 from avbench.tokenizers.avtok.prior import Prior
-from avbench.tokenizers.avtok.projector import Projector, alignment_loss
 from avbench.tokenizers.avtok.quantizer import Quantized
 
 MSE_FLOOR = 1e-5  # log(MSE) of a nearly perfect clip must not drown the others: 50 dB
@@ -59,6 +61,28 @@ class Losses:
     total: Tensor
     terms: dict[str, Tensor]
     recons: dict[str, Tensor]  # detached, (B, T, C, H, W) float32
+
+
+class Projector(nn.Module):
+    """REPA's projector (Yu et al. 2025, arXiv 2410.06940): patch-wise tokens -> a frozen teacher's feature space.
+
+    Linear, SiLU, Linear, SiLU, Linear: 7.3 M from 768 through 2048 to 768.
+    """
+
+    def __init__(self, width: int, hidden: int, teacher_dim: int) -> None:
+        super().__init__()
+        sizes = (width, hidden, hidden, teacher_dim)
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = F.silu(layer(x))
+        return self.layers[-1](x)  # type: ignore[no-any-return]
+
+
+def alignment_loss(projected_BLF: Tensor, teacher_BLF: Tensor) -> Tensor:
+    """Mean over tokens of minus the cosine, float32: -1 where every token points as the teacher's does."""
+    return -F.cosine_similarity(projected_BLF.float(), teacher_BLF.float(), dim=-1).mean()
 
 
 class AVTokLosses(nn.Module):

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig
+from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, StreamName
 
 Owner = Literal["video", "audio", "shared"]
 Side = Literal["encoder", "quantizer", "decoder"]
@@ -71,9 +71,9 @@ def parameter_table(config: AVTokConfig) -> dict[str, int]:
     """
     import torch
 
+    from avbench.tokenizers.avtok.losses import Projector
     from avbench.tokenizers.avtok.model import AVTokModel
     from avbench.tokenizers.avtok.prior import Prior
-    from avbench.tokenizers.avtok.projector import Projector
 
     with torch.device("meta"):
         model, prior = AVTokModel(config), Prior(config)
@@ -82,3 +82,8 @@ def parameter_table(config: AVTokConfig) -> dict[str, int]:
     table["prior"] = count_parameters(prior)
     table["projectors"] = sum(count_parameters(projector) for projector in projectors)
     return table | {"tokenizer": count_parameters(model), "total": count_parameters(model) + table["prior"] + table["projectors"]}
+
+
+def belongs(part: Part, streams: tuple[StreamName, ...]) -> bool:
+    """Whether a model that serves `streams` uses this part at all."""
+    return part.owner == "shared" or part.owner in streams

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from avbench import weights
 from avbench.errors import AvbenchError
 from avbench.nn import mel
-from avbench.nn.pixels import unit_range
+from avbench.nn.patches import unit_range
 from avbench.nn.pretrained import aisfx, i3d, lpips
 from avbench.tokenizers.avtok import cav_mae_sync, cav_mae_teacher
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from avbench.nn.packed import Packed, can_pack
+from avbench.nn.packed import Packed, can_pack, pack
 from avbench.nn.residual_vq import Codebook
 from avbench.tokenizers.wavtokenizer.seanet import Conv
 
@@ -17,7 +17,4 @@ def optimise(model: nn.Module) -> None:
                 module.packed = Packed(module.weight().flatten(1), module.bias)
         elif packs and isinstance(module, Codebook):
             module.packed = Packed(module.embed, -module.half_norms())
-        elif packs:
-            for name, child in module.named_children():
-                if isinstance(child, nn.Linear):
-                    setattr(module, name, Packed(child.weight, child.bias))
+    pack(model)

@@ -63,3 +63,8 @@ class AVTokSettings(TrainConfig):
             return replace(self, name=name, model=replace(self.model, name=name))
         video, audio = replace(self.model, name=f"{name}-video"), replace(self.audio_model, name=f"{name}-audio")
         return replace(self, name=name, model=video, audio_model=audio)
+
+
+def branches(config: AVTokSettings) -> dict[str, tuple[StreamName, ...]]:
+    """Model name -> the streams that pass through it: one for all that there are, or one each in a dual run."""
+    return {"joint": config.model.streams} if config.audio_model is None else {"video": ("video",), "audio": ("audio",)}

@@ -11,11 +11,10 @@ from avbench.tokenizers.avtok.config import STREAMS, StreamName
 from avbench.tokenizers.avtok.discriminator import Discriminator
 from avbench.tokenizers.avtok.losses import AVTokLosses, LossWeights, Perceptual
 from avbench.tokenizers.avtok.model import AVTokModel
-from avbench.tokenizers.avtok.parts import Stage, part_of, trainable_in
+from avbench.tokenizers.avtok.parts import Stage, belongs, part_of, trainable_in
 from avbench.tokenizers.avtok.prior import Prior
 from avbench.tokenizers.avtok.quantizer import Quantized
 from avbench.tokenizers.avtok.teacher import Teacher
-from avbench.tokenizers.avtok.train.branches import belongs
 from avbench.tokenizers.avtok.train.config import AVTokStage
 from avbench.tokenizers.avtok.train.data import stream_inputs
 from avbench.train.data import INT16_SCALE, TrainBatch

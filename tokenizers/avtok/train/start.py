@@ -5,14 +5,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avbench.nn.kmeans import SEED_POINTS, kmeans_plusplus, lloyd, nearest_of_products
+from avbench.nn.patches import unit_range
 from avbench.nn.pca import Basis
-from avbench.nn.pixels import unit_range
+from avbench.nn.transformer import BlockNorms, Transformer
 from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.linear_init import code_width, linear_init
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.streams import patchify
-from avbench.tokenizers.avtok.train.branches import branches
-from avbench.tokenizers.avtok.train.config import AVTokSettings
+from avbench.tokenizers.avtok.train.config import AVTokSettings, branches
 from avbench.tokenizers.avtok.train.data import stream_inputs
 from avbench.train.data import ClipReader, Order
 
@@ -72,3 +72,30 @@ def sample_patches(reader: ClipReader, config: AVTokConfig, clips: int, seed: in
             for clip in patches:
                 found[name].append(clip[torch.randperm(len(clip), generator=generator)[:wanted]])
     return {name: unit_range(torch.cat(parts)) for name, parts in found.items()}
+
+
+@torch.no_grad()
+def quiet_stream(model: AVTokModel, name: str) -> None:
+    """Let stream `name` start from its linear path again, whatever the shared blocks have learned from the other stream.
+
+    After the video stage, the shared branches correct video; on audio they would add noise. A LayerNorm with gain 0 makes its branch's
+    output a constant, so all norms of the stream but the first one (which the copying head reads, linear_init.py) get gain and
+    bias 0, and the constants are taken out of the queries. Only the stream's own parameters change, and all of them can be trained
+    from there: a gain of 0 has a gradient. For a model that began with the linear start.
+    """
+    encoder, decoder = model.stream_encoder(name), model.stream_decoder(name)
+    for norms in (encoder.norms, decoder.norms):
+        for index, pair in enumerate(norms):
+            assert isinstance(pair, BlockNorms)
+            for norm in (pair.norm1, pair.norm2) if index else (pair.norm2,):
+                for parameter in norm.parameters():
+                    parameter.zero_()
+    encoder.queries.sub_(_constant(model.encoder))
+    decoder.query_type.sub_(_constant(model.decoder))
+
+
+def _constant(transformer: Transformer) -> Tensor:
+    """(D,): what the blocks add to every token whose norms are quiet."""
+    blocks = transformer.stack()
+    nothing = torch.zeros_like(blocks[0].attn.proj.bias)
+    return torch.stack([block.attn.proj.bias + block.mlp(nothing) for block in blocks]).sum(0)

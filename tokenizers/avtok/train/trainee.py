@@ -8,20 +8,20 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.model import AVTokModel
-from avbench.tokenizers.avtok.quiet import quiet_stream
-from avbench.tokenizers.avtok.train.branches import branches
-from avbench.tokenizers.avtok.train.config import AVTokSettings, AVTokStage
+from avbench.tokenizers.avtok.train.config import AVTokSettings, AVTokStage, branches
 from avbench.tokenizers.avtok.train.data import AVTokData
 from avbench.tokenizers.avtok.train.evaluate import evaluate
 from avbench.tokenizers.avtok.train.export import export, load
-from avbench.tokenizers.avtok.train.flops import flops_per_clip
 from avbench.tokenizers.avtok.train.objective import AVTokObjective, load_frozen
 from avbench.tokenizers.avtok.train.optimizers import build_optimizers
-from avbench.tokenizers.avtok.train.start import apply_linear_start, build_models
+from avbench.tokenizers.avtok.train.start import apply_linear_start, build_models, quiet_stream
 from avbench.train.clips import load_clips
 from avbench.train.config import StageConfig
 from avbench.train.trainee import HeldOut, Objective, Trainee
+
+FORWARD, WITH_INPUT_GRADIENT, TRAINED = 1, 2, 3  # passes over a layer: forward; also towards its input; also towards its weights
 
 
 class AVTokTrainee(Trainee[AVTokSettings, AVTokData]):
@@ -94,3 +94,19 @@ class AVTokTraining(AVTokSettings):
 
 def _typed(models: dict[str, nn.Module]) -> dict[str, AVTokModel]:
     return cast(dict[str, AVTokModel], models)
+
+
+def flops_per_clip(config: AVTokSettings, stage: AVTokStage) -> float:
+    """Multiplications and additions of the tokenizer's own matrix products for one clip; judges (LPIPS, teacher, ...) are not counted."""
+    return sum(_stream_flops(config.model_config(name), name, stage) for name in stage.streams)
+
+
+def _stream_flops(model: AVTokConfig, name: str, stage: AVTokStage) -> float:
+    stream = model.stream(name)
+    length = stream.num_patches + stream.tokens
+    block = (8 + 4 * model.mlp_ratio) * length * model.width**2 + 4 * length**2 * model.width
+    edge = 2 * stream.num_patches * stream.patch_dim * model.width
+    encoder = WITH_INPUT_GRADIENT if stage.trains == "audio" else FORWARD if stage.trains == "decode" else TRAINED
+    decoder = WITH_INPUT_GRADIENT if stage.trains == "audio" else TRAINED
+    edges = (FORWARD if stage.trains == "decode" else TRAINED) + TRAINED
+    return float(encoder * model.encoder_layers * block + decoder * model.decoder_layers * block + edges * edge)
