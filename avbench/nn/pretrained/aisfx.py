@@ -2,7 +2,7 @@
 ISMIR 2022, arXiv 2208.09096): log-mel blocks of 2.3 s -> a CNN of 8 convolutions -> 512 numbers.
 
 The paper's spectrograms are Essentia's; this is the same arithmetic in PyTorch (log-mel values within 2e-5, embeddings within 3e-5 of the
-aisfx package with Essentia; tests/metrics/test_aisfx.py). The package's own librosa variant is another front end, which takes mel bands
+aisfx package with Essentia; tests/nn/test_aisfx.py). The package's own librosa variant is another front end, which takes mel bands
 for time.
 """
 
