@@ -16,10 +16,17 @@ import torch
 from avbench.board.columns import metrics_of
 from avbench.errors import AvbenchError, UsageError, unknown_name
 from avbench.metric import Metric, MetricOptions
+from avbench.task import Task
 from avbench.tokenizer import Tokenizer, TokenizerOptions
-from avbench.types import Task
+from avbench.types import DEFAULT_TASK
 
-GROUPS = {"tokenizer": "avbench.tokenizers", "metric": "avbench.metrics", "split": "avbench.splits", "recipe": "avbench.recipes"}
+GROUPS = {
+    "tokenizer": "avbench.tokenizers",
+    "metric": "avbench.metrics",
+    "split": "avbench.splits",
+    "task": "avbench.tasks",
+    "recipe": "avbench.recipes",
+}
 # Offered by name, not part of a run that names no metrics: slower or near-duplicate variants of a default one.
 OPTIONAL_METRICS = frozenset(
     {
@@ -123,10 +130,21 @@ def load_metric(name: str, options: MetricOptions) -> Metric:
     return metric
 
 
-def default_metrics(task: Task = "reconstruct") -> tuple[str, ...]:
+def load_task(name: str) -> Task:
+    """The task called `name`, not loaded yet."""
+    known = plugins("task")
+    if name not in known:
+        raise unknown_name("task", name, known)
+    task = known[name].load()()
+    if not isinstance(task, Task):
+        raise AvbenchError(f'task "{name}" of distribution {known[name].distribution} is no avbench.task.Task')
+    return task
+
+
+def default_metrics(task: str = DEFAULT_TASK) -> tuple[str, ...]:
     """The metrics of a run that names none: of reconstructions all, plugins' included; of generated clips those of their board."""
     known = plugins("metric")
-    if task == "reconstruct":
+    if task == DEFAULT_TASK:
         return tuple(name for name in known if name not in OPTIONAL_METRICS)
     return tuple(name for name in metrics_of(task) if name in known)
 

@@ -45,11 +45,13 @@ class TokenizerOptions:
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Rules: encode and decode are deterministic, a clip's result does not depend on its batch, and decode uses nothing but `tokens`.
+    """Rules: encode and decode are deterministic, a clip's result does not depend on its batch, and decode uses nothing but `tokens`:
+    it runs in another process, on an object that never encoded anything.
 
     encode takes the split's clips as they are (video (B,T,3,H,W) in [0,1], audio (B,1,N) in [-1,1]) and resamples at its own edges.
-    decode returns every modality of `info.modalities`, at the fps, size and sample rate of the split; longer audio is trimmed,
-    shorter audio or NaN is a failed clip. `ids` and `labels` stay empty.
+    `tokens.duration_s` is the clips' duration. decode returns every modality of `info.modalities` as floats in range, at the fps, size
+    and sample rate of the split; longer audio is trimmed. Shorter audio, NaN, integers, or values more than 0.01 beyond the range are a
+    failed clip. `ids` and `labels` stay empty; `fps` counts for video, `sample_rate` for audio.
     """
 
     info: TokenizerInfo

@@ -1,13 +1,15 @@
 """Every dataclass that crosses a module boundary. Shapes: B clips, T frames, C channels, N samples, K codebooks, L positions."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Task = Literal["reconstruct", "a2v", "v2a", "av"]
+from avbench.errors import UsageError
+
+DEFAULT_TASK = "reconstruct"
 SHORT_POLICY = "clips shorter than duration_s: last frame held, audio padded with zeros"
 
 
@@ -109,6 +111,10 @@ class Tokens:
     def __len__(self) -> int:
         return next(iter(self.codes.values())).shape[0]
 
+    def to(self, device: torch.device | str) -> "Tokens":
+        """The same tokens with their codes on another device."""
+        return replace(self, codes={name: codes.to(device) for name, codes in self.codes.items()})
+
     def length(self, stream: str, clip: int) -> int:
         """Positions in use in `stream` of clip number `clip`."""
         if self.lengths is not None and stream in self.lengths:
@@ -131,16 +137,39 @@ class MetricValue:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSpec:
-    """What `avbench run` was asked for. `metrics` empty: every metric that suits the task.
+class Sampling:
+    """How a generator's tokens are sampled. temperature 0: the likeliest. top_k 0, top_p 1: all. guidance: of u + s (c - u); 1: the
+    condition alone.
 
-    generator: folder of a trained generator, for the tasks that generate; None: the one that fits. temperature, top_k, top_p, guidance,
-    chain: how its tokens are drawn (avbench/generate/draw.py).
+    chain: of task av, the sound is sampled from the sampled picture as v2a does it, p(video | class) p(audio | video), so that guidance
+    of the sound strengthens what the picture says. Else from class and picture, where guidance strengthens only what the class adds.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    guidance: float = 1.0
+    chain: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < 100:
+            raise UsageError(f"temperature {self.temperature:g}: from 0 (the likeliest token) to 100")
+        if self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise UsageError(f"top-k {self.top_k}, top-p {self.top_p:g}: top-k is 0 (all) or more, top-p in (0, 1]")
+        if not 0 <= self.guidance < 100:
+            raise UsageError(f"guidance {self.guidance:g}: from 0 (no condition) to 100; 1 is the condition alone")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """What `avbench run` was asked for. `metrics` empty: every default metric of the task.
+
+    generator: folder of a trained generator, for the tasks that generate; None: the one that fits.
     """
 
     tokenizer: str
     split: str
-    task: Task = "reconstruct"
+    task: str = DEFAULT_TASK
     metrics: tuple[str, ...] = ()
     limit: int | None = None
     seed: int = 0
@@ -148,8 +177,9 @@ class RunSpec:
     batch_size: int = 8
     checkpoint: str | None = None
     generator: str | None = None
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    guidance: float = 1.0
-    chain: bool = False
+    sampling: Sampling = Sampling()
+
+    def facts(self) -> dict[str, Any]:
+        """As manifest.json and result.json have it: one flat object."""
+        facts = asdict(self)
+        return facts | facts.pop("sampling")

@@ -15,14 +15,14 @@ from statistics import median
 import torch
 
 from avbench.generate import config as sizes
-from avbench.generate.draw import Drawing, uniforms
+from avbench.generate.draw import uniforms
 from avbench.generate.model import Generator
 from avbench.generate.prepare import prepare
 from avbench.generate.sample import sample
 from avbench.generate.space import token_space
 from avbench.generate.tasks import Layout, Plan
 from avbench.run.manifest import hardware
-from avbench.types import Tokens
+from avbench.types import Sampling, Tokens
 
 VOCAB = 4096
 ROUNDS = 3
@@ -112,9 +112,9 @@ def compare(ours: Generator, plan: Plan, theirs: torch.nn.Module, batch: int, de
     uniform = uniforms(0, [str(clip) for clip in range(batch)], places).to(device)
     keywords = {"max_new_tokens": places, "min_new_tokens": places, "do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
     ways: dict[str, Callable[[], object]] = {
-        "avbench": lambda: sample(plain, plan, prompt, uniform, Drawing()),
+        "avbench": lambda: sample(plain, plan, prompt, uniform, Sampling()),
         "transformers": lambda: theirs.generate(prompt, attention_mask=torch.ones_like(prompt), **keywords),  # type: ignore[operator]
-        "avbench, guided": lambda: sample(guided, plan, prompt, uniform, Drawing(guidance=1.25), dropped_BP=prompt),
+        "avbench, guided": lambda: sample(guided, plan, prompt, uniform, Sampling(guidance=1.25), dropped_BP=prompt),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(1 + ROUNDS):

@@ -104,7 +104,7 @@ class NeuralVocoder:
     @torch.inference_mode()
     def __call__(self, log_mel: Tensor) -> Tensor:
         """One clip at a time: batches are no faster on a CPU and round differently."""
-        return torch.cat([self.generator(item[None].float().to(self.device))[:, 0] for item in log_mel])
+        return torch.cat([self.generator(item[None].float().to(self.device))[:, 0] for item in log_mel]).clamp(-1, 1)
 
 
 def load_vocoder(name: str, device: torch.device | str = "cpu") -> Vocoder:

@@ -57,7 +57,8 @@ class WaveformCodec(ABC):
             )
         clips = [_fitted(self.to_samples(row[None].to(self.device)), num_samples) for row in codes]
         audio = torchaudio.functional.resample(torch.cat(clips).to(codes.device), self._rate, OUTPUT_RATE)
-        return ClipBatch(audio=audio[..., : round(tokens.duration_s * OUTPUT_RATE)], fps=0.0, sample_rate=OUTPUT_RATE)
+        audio = audio[..., : round(tokens.duration_s * OUTPUT_RATE)].clamp(-1, 1)  # decoders and resampling overshoot
+        return ClipBatch(audio=audio, fps=0.0, sample_rate=OUTPUT_RATE)
 
     @property
     def _rate(self) -> int:

@@ -236,7 +236,7 @@ def _failure_note(run: RunResult) -> str:
 
 
 def _group_title(board: Board, run: RunResult) -> str:
-    task = "" if run.task == "reconstruct" else f" ({run.task})"
+    task = f" ({run.task})" if len(board.tasks) > 1 else ""
     return f"{board.title}{task} on {run.split}, {run.num_clips} clips"
 
 

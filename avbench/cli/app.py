@@ -1,7 +1,7 @@
 """The command line: parse, call, print. Exit codes: 0 done, 1 failed, 2 usage, 3 done but some clips failed."""
 
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import click
 from avbench import __version__
 from avbench.cli.train import command as train_command
 from avbench.errors import AvbenchError, UsageError
-from avbench.types import RunSpec
+from avbench.types import DEFAULT_TASK, RunSpec, Sampling
 
 RUNS_DIR = click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs.")
 
@@ -52,7 +52,7 @@ def _terminal() -> str:
     "--tokenizer", required=True, help='A name, "name@variant", "A+B", path/to/file.py:Class; of real clips: real, shuffled, copy-train.'
 )
 @click.option("--split", required=True, help="arcade-mini, vggsound-test, folder:PATH, ...")
-@click.option("--task", type=click.Choice(["reconstruct", "a2v", "v2a", "av"]), default="reconstruct", show_default=True)
+@click.option("--task", default=DEFAULT_TASK, show_default=True, help="a2v, v2a, av: generate (below); avbench list tasks.")
 @click.option("--metrics", default="", help="Comma-separated names; default: all that suit.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N clips: a row of its own group.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -79,7 +79,8 @@ def run(metrics: str, fresh: bool, save_samples: int, runs_dir: Path, **options:
     from avbench.board.table import build_all
     from avbench.run.evaluate import evaluate
 
-    spec = RunSpec(metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()), **options)
+    sampling = Sampling(**{field.name: options.pop(field.name) for field in fields(Sampling)})
+    spec = RunSpec(metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()), sampling=sampling, **options)
     done = evaluate(spec, runs_dir=runs_dir, fresh=fresh, save_samples=save_samples)
     if not done.is_main:
         return
@@ -134,7 +135,7 @@ def report(split: str | None, out: Path, training_dir: Path, runs_dir: Path) -> 
 
 
 @app.command(name="list")
-@click.argument("kind", type=click.Choice(["tokenizers", "metrics", "splits", "weights", "recipes"]))
+@click.argument("kind", type=click.Choice(["tokenizers", "metrics", "splits", "tasks", "weights", "recipes"]))
 def list_names(kind: str) -> None:
     """Names that can be used, where they come from, and what is missing."""
     from avbench.cli.doctor import names

@@ -35,7 +35,7 @@ class Line:
 
 
 def names(kind: str) -> str:
-    """The table of `avbench list KIND` ("tokenizers", "metrics", "splits", "weights" or "recipes")."""
+    """The table of `avbench list KIND` ("tokenizers", "metrics", "splits", "tasks", "weights" or "recipes")."""
     if kind == "weights":
         files = [(s.name, "here" if s.present else "absent", _megabytes(s.size), s.pin, s.licence, s.used_by) for s in weights.status()]
         return tabulate(files, headers=("weights", "state", "size", "pin", "licence", "used by"))

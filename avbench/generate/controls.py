@@ -10,7 +10,6 @@ Their "tokens" are the numbers of the clips. real and copy-train show whole clip
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -63,9 +62,6 @@ class Control:
         shown = {name: _read(self.choice.pool, codes[:, 0, 0].tolist(), name) for name, codes in tokens.codes.items()}
         protocol = self.protocol
         return ClipBatch(video=shown.get("video"), audio=shown.get("audio"), fps=protocol.fps, sample_rate=protocol.sample_rate)
-
-    def keep_in(self, folder: Path) -> None:
-        """Nothing is worth keeping: the clips lie prepared."""
 
     def paired(self, reference: ClipBatch, generated: ClipBatch) -> ClipBatch:
         """What the control does not show is the condition."""

@@ -2,36 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from avbench.errors import UsageError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """How tokens are drawn. temperature 0: the likeliest. top_k 0, top_p 1: all. guidance: of u + s (c - u); 1: the condition alone.
-
-    chain: of task av, the sound is drawn from the drawn picture as v2a draws it, p(video | class) p(audio | video), so that guidance
-    of the sound strengthens what the picture says. Else from class and picture, where guidance strengthens only what the class adds.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    guidance: float = 1.0
-    chain: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < 100:
-            raise UsageError(f"temperature {self.temperature:g}: from 0 (the likeliest token) to 100")
-        if self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise UsageError(f"top-k {self.top_k}, top-p {self.top_p:g}: top-k is 0 (all) or more, top-p in (0, 1]")
-        if not 0 <= self.guidance < 100:
-            raise UsageError(f"guidance {self.guidance:g}: from 0 (no condition) to 100; 1 is the condition alone")
+from avbench.types import Sampling
 
 
 def uniforms(seed: int, ids: Sequence[str], count: int) -> Tensor:
@@ -44,7 +20,7 @@ def _key(seed: int, clip_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}\0{clip_id}".encode(), digest_size=16).digest(), "little")
 
 
-def draw(logits_BV: Tensor, uniform_B: Tensor, how: Drawing) -> Tensor:
+def draw(logits_BV: Tensor, uniform_B: Tensor, how: Sampling) -> Tensor:
     """int64 (B,): the id at which the cumulative distribution passes the clip's uniform number."""
     if how.temperature == 0:
         return logits_BV.argmax(-1)
@@ -56,7 +32,7 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, how: Drawing) -> Tensor:
     return order.gather(-1, chosen[:, None])[:, 0]
 
 
-def kept(probabilities_BV: Tensor, how: Drawing) -> Tensor:
+def kept(probabilities_BV: Tensor, how: Sampling) -> Tensor:
     """Descending probabilities with those that top-k, then top-p, leave out set to 0. Not normalised; the likeliest always stays.
 
     top-p keeps the fewest of top-k's tokens that together reach p of their sum (Holtzman et al. 2020).

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,17 +11,15 @@ from torch import Tensor
 from avbench.artifact import trained_on
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
-from avbench.files import atomic
 from avbench.generate.checkpoint import Trained, check_match
-from avbench.generate.draw import Drawing, uniforms
+from avbench.generate.draw import uniforms
 from avbench.generate.prepare import prepare
 from avbench.generate.sample import sample
 from avbench.generate.tasks import CONDITION, TARGETS, GenerationTask, Layout, Plan
 from avbench.generate.tokens import blanked, space_of
 from avbench.run import payload
-from avbench.run.samples import slug
 from avbench.tokenizer import Tokenizer
-from avbench.types import ClipBatch, Tokens
+from avbench.types import ClipBatch, Sampling, Tokens
 
 ROUND = {"cpu": 8, "cuda": 64}  # clips that are drawn together
 
@@ -34,7 +31,7 @@ class Generation:
     size round differently, so clips are always drawn in rounds of ROUND, short ones filled up: the same clips whatever the batch size.
     """
 
-    def __init__(self, tokenizer: Tokenizer, trained: Trained, task: GenerationTask, *, how: Drawing, seed: int = 0) -> None:
+    def __init__(self, tokenizer: Tokenizer, trained: Trained, task: GenerationTask, *, how: Sampling, seed: int = 0) -> None:
         """Raises UsageError where generator, tokenizer, task and `how` do not go together, before anything is computed."""
         check_match(trained, tokenizer, task)
         _check_chain(how, task, trained.layout)
@@ -52,15 +49,10 @@ class Generation:
             parameters=tokenizer.info.parameters + sum(part.numel() for part in trained.model.parameters()),
             trained_on=trained_on(trained.provenance),
         )
-        self.kept: Path | None = None  # a folder where a finished clip stays, so that a run that was stopped goes on after it
 
     def begin(self, split: Split) -> None:
         """See `interface.ClipGenerator`."""
         self.check([clip.label for clip in split.clips])
-
-    def keep_in(self, folder: Path) -> None:
-        """See `interface.ClipGenerator`."""
-        self.kept = folder
 
     def check(self, labels: Sequence[str | None]) -> None:
         """Raises UsageError for class-conditional generation of clips without a label, or of a class that was not trained."""
@@ -72,15 +64,9 @@ class Generation:
 
         Raises UsageError as `check` does, AvbenchError where the tokenizer's tokens do not fit the generator.
         """
-        found = [self._read(clip_id, batch, number) for number, clip_id in enumerate(batch.ids)]
-        wanted = [number for number, tokens in enumerate(found) if tokens is None]
-        for first in range(0, len(wanted), self.rows):
-            numbers = wanted[first : first + self.rows]
-            made = self._draw(batch.select(numbers))
-            for row, number in enumerate(numbers):
-                found[number] = payload.to_bytes(made, row)
-                self._write(batch.ids[number], batch, number, payload.to_bytes(made, row))
-        return payload.from_bytes([one for one in found if one is not None])
+        rounds = [list(range(first, min(first + self.rows, len(batch)))) for first in range(0, len(batch), self.rows)]
+        made = [self._draw(batch.select(numbers)) for numbers in rounds]
+        return payload.from_bytes([payload.to_bytes(tokens, row) for tokens in made for row in range(len(tokens))])
 
     def decode(self, tokens: Tokens) -> ClipBatch:
         """The generated modalities; the condition's own reconstruction is left out."""
@@ -134,55 +120,17 @@ class Generation:
         sizes = [self.layout.space.stream(modality).places for modality in targets]
         return dict(zip(targets, drawn_BN.split(sizes, dim=1), strict=True))
 
-    def _path(self, clip_id: str, batch: ClipBatch, number: int) -> Path | None:
-        """A clip's file: named by its id and by what was given as its condition."""
-        if self.kept is None:
-            return None
-        given = self._given(batch, number)
-        digest = hashlib.sha256(clip_id.encode() + b"\0" + given).hexdigest()[:16]
-        return self.kept / f"{slug(clip_id)}-{digest}.avt"
 
-    def _given(self, batch: ClipBatch, number: int) -> bytes:
-        condition = CONDITION[self.task]
-        if condition is None:
-            return str(batch.labels[number]).encode()
-        clips = batch.video if condition == "video" else batch.audio
-        assert clips is not None
-        return hashlib.sha256(clips[number].cpu().contiguous().numpy().tobytes()).digest()
-
-    def _read(self, clip_id: str, batch: ClipBatch, number: int) -> bytes | None:
-        """A finished clip's tokens; None where there are none, or a file that is damaged."""
-        path = self._path(clip_id, batch, number)
-        try:
-            kept = path.read_bytes() if path is not None else None
-            if kept is not None:
-                self.layout.space.to_ids(payload.from_bytes([kept]).codes)
-            return kept
-        except (OSError, AvbenchError):
-            return None
-
-    def _write(self, clip_id: str, batch: ClipBatch, number: int, tokens: bytes) -> None:
-        path = self._path(clip_id, batch, number)
-        if path is None:
-            return
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic(path) as file:
-                file.write(tokens)
-        except OSError as error:
-            raise AvbenchError(f"{path} cannot be written ({error}); free some space and repeat the command") from error
-
-
-def _check_chain(how: Drawing, task: GenerationTask, layout: Layout) -> None:
+def _check_chain(how: Sampling, task: GenerationTask, layout: Layout) -> None:
     if how.chain and task != "av":
         raise UsageError(f"--chain is for task av (class to video, video to audio), not for {task}")
     if how.chain and "v2a" not in layout.tasks:
         raise UsageError(f"--chain draws the sound as v2a does, and this generator learned {', '.join(layout.tasks)}; train one with v2a")
 
 
-def _other_than_default(how: Drawing) -> str:
+def _other_than_default(how: Sampling) -> str:
     """ " (top-k 50, guidance 1.5, chain)": what a row must say of how its clips were drawn."""
-    default = Drawing()
+    default = Sampling()
     changed = {key.replace("_", "-"): value for key, value in asdict(how).items() if value != getattr(default, key)}
     told = [key if value is True else f"{key} {value:g}" for key, value in changed.items()]
     return f" ({', '.join(told)})" if told else ""

@@ -8,7 +8,6 @@ from avbench import registry
 from avbench.errors import AvbenchError, UsageError
 from avbench.generate.checkpoint import MANIFEST, load_generator, speaks
 from avbench.generate.controls import CONTROLS, Control
-from avbench.generate.draw import Drawing
 from avbench.generate.generate import Generation
 from avbench.generate.interface import ClipGenerator
 from avbench.generate.tasks import GenerationTask
@@ -31,8 +30,7 @@ def load(spec: RunSpec, task: GenerationTask, device: torch.device) -> ClipGener
     tokenizer = registry.load_tokenizer(spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed)
     check_tokenizer(tokenizer)
     trained = load_generator(_folder(spec, task, tokenizer), device)
-    how = Drawing(temperature=spec.temperature, top_k=spec.top_k, top_p=spec.top_p, guidance=spec.guidance, chain=spec.chain)
-    return Generation(tokenizer, trained, task, how=how, seed=spec.seed)
+    return Generation(tokenizer, trained, task, how=spec.sampling, seed=spec.seed)
 
 
 def _folder(spec: RunSpec, task: GenerationTask, tokenizer: Tokenizer) -> Path:

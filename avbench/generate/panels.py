@@ -5,6 +5,7 @@ generated sound in the left ear, the real one in the right. For av the condition
 """
 
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,17 +23,22 @@ CURSOR = 2
 LINE = 22  # characters of a class's name on a line of the card
 
 
+def panels(task: GenerationTask) -> Callable[[Path, ClipBatch, ClipBatch], None]:
+    """`write_panels` of a task, as `run.samples.write_sample` calls it."""
+    return lambda path, reference, shown: write_panels(path, task, reference, shown)
+
+
 def write_panels(path: Path, task: GenerationTask, reference: ClipBatch, shown: ClipBatch) -> None:
     """`shown`: what was generated, beside its condition; both batches of one clip with video and audio."""
     condition = CONDITION[task]
     top = loudest(reference)
-    panels = [_panel(reference, (condition,), top) if condition else _card(reference)]
-    panels += [_panel(clip, TARGETS[task], top) for clip in (shown, reference)]
+    parts = [_panel(reference, (condition,), top) if condition else _card(reference)]
+    parts += [_panel(clip, TARGETS[task], top) for clip in (shown, reference)]
     assert reference.audio is not None
     assert shown.audio is not None
     ears = [reference.audio] if task == "a2v" else [shown.audio, reference.audio]
     sound = torch.cat([audio[0, :1].cpu() for audio in ears])
-    write_mp4(path, torch.cat(panels, dim=3), reference.fps, sound, reference.sample_rate)
+    write_mp4(path, torch.cat(parts, dim=3), reference.fps, sound, reference.sample_rate)
 
 
 def _panel(clip: ClipBatch, modalities: tuple[str, ...], top: float) -> Tensor:

@@ -1,16 +1,17 @@
-"""Drawing a task's target: the prompt is read once, then one forward a token for the whole batch. B clips, P prompt, N target places."""
+"""Sampling a task's target: the prompt is read once, then one forward a token for the whole batch. B clips, P prompt, N target places."""
 
 import torch
 from torch import Tensor
 
-from avbench.generate.draw import Drawing, draw
+from avbench.generate.draw import draw
 from avbench.generate.model import Cache, Generator
 from avbench.generate.tasks import Plan
+from avbench.types import Sampling
 
 
 @torch.inference_mode()
 def sample(
-    model: Generator, plan: Plan, prompt_BP: Tensor, uniform_BN: Tensor, how: Drawing, *, dropped_BP: Tensor | None = None
+    model: Generator, plan: Plan, prompt_BP: Tensor, uniform_BN: Tensor, how: Sampling, *, dropped_BP: Tensor | None = None
 ) -> Tensor:
     """int64 (B, N): ids of every place after the prompt, each in its legal range. The model must be in eval mode.
 

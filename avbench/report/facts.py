@@ -2,12 +2,13 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from avbench.board.results import MAX_TEXT, RunResult, clean, read_json
 from avbench.errors import AvbenchError
-from avbench.report.tasks import MODALITIES
+from avbench.report.tasks import words_of
+from avbench.task import MODALITIES
 from avbench.types import RunSpec
 
 TRACKS = ("video", "audio", "audio-video")
@@ -49,7 +50,7 @@ class RunFacts:
     @property
     def track(self) -> str:
         """ "video", "audio", "audio-video", or "" where the run does not say. Generation is about both: one is given, or both are made."""
-        return track_of(self.modalities) if self.task == "reconstruct" else "audio-video"
+        return "audio-video" if words_of(self.task).generates else track_of(self.modalities)
 
     def sample_command(self, num_clips: int) -> str:
         """The command that also saves the first `num_clips` clips for the gallery."""
@@ -88,10 +89,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _command(spec: Mapping[str, Any]) -> str:
     """`avbench run` with the spec's options; those at their defaults are left out."""
     words = ["avbench", "run", "--tokenizer", _text(spec.get("tokenizer")), "--split", _text(spec.get("split"))]
-    defaults: dict[str, Any] = {field.name: field.default for field in fields(RunSpec) if field.name not in ("tokenizer", "split")}
-    for name, default in (defaults | {"metrics": []}).items():
+    defaults = RunSpec(tokenizer="", split="").facts() | {"metrics": []}
+    for name, default in defaults.items():
         value = spec.get(name, default)
-        if value != default:
+        if value != default and name not in ("tokenizer", "split"):
             text = ",".join(map(_text, value)) if name == "metrics" and isinstance(value, list) else _text(value)
             words += [f"--{name.replace('_', '-')}", text]
     return shlex.join(words)
@@ -99,7 +100,7 @@ def _command(spec: Mapping[str, Any]) -> str:
 
 def _generation(run: RunResult, spec: Mapping[str, Any]) -> Iterator[Section]:
     """What generated a row, and how its tokens were drawn; nothing for a reconstruction."""
-    if run.task == "reconstruct":
+    if not words_of(run.task).generates:
         return
     if run.kind == "control":
         facts = [("task", run.task), ("generator", "none: real clips"), ("seed", _text(spec.get("seed", "not stated")))]

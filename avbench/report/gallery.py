@@ -18,8 +18,9 @@ from avbench.board.results import MAX_NAME, MAX_TEXT, RunResult, clean
 from avbench.board.table import Group, Row
 from avbench.errors import AvbenchError
 from avbench.report.facts import RunFacts
-from avbench.report.tasks import Card, kind_of, shown_of, words_of
+from avbench.report.tasks import kind_of, shown_of, words_of
 from avbench.run.samples import has_sample, sample_name
+from avbench.task import Card
 
 EXTREMES = 5  # worst and best clips of a run by a metric
 MAX_CLIPS = 1_500  # a page of 10 runs and 10 metrics then has about 1 MB of numbers

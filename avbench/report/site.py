@@ -19,9 +19,10 @@ from avbench.report.facts import read_facts
 from avbench.report.gallery import Gallery, GroupRun
 from avbench.report.gallery import build as build_gallery
 from avbench.report.rate import rate_plots
-from avbench.report.tasks import TITLES, words_of
+from avbench.report.tasks import words_of
 from avbench.report.training import comparisons, read_trainings
 from avbench.run.samples import slug
+from avbench.types import DEFAULT_TASK
 
 MARKER = ".avbench-report"  # in a folder that avbench made and may replace
 REPORTED_TRACKS = {"video only": "video", "audio only": "audio"}  # of the kinds of published rows; others are audio-video
@@ -119,7 +120,7 @@ class _Writer:
         shown = [board for board in boards if not (split and board.group.split not in (split, ""))]
         measured = any(not board.group.reported for board in shown)
         present = {entry.task for board in shown for entry in board.entries}
-        tasks = [(task, words_of(task).title) for task in ("reconstruct", *TITLES) if task in present]
+        tasks = [(task, words_of(task).title) for board in load_boards() for task in board.tasks if task in present]
         values = {"boards": shown, "warnings": warnings, "sections": sections, "size": SIZE, "split": split, "measured": measured}
         self._page("index", "index.html", "Leaderboard", ("board",), tasks=tasks, **values)
 
@@ -190,12 +191,12 @@ def _board(group: Group, number: int, results: Results) -> _Board:
 
 
 def _reported_entry(row: Row) -> _Entry:
-    return _Entry(row=row, task=REPORTED_TASKS.get(row.kind, "reconstruct"), track=REPORTED_TRACKS.get(row.kind, "audio-video"))
+    return _Entry(row=row, task=REPORTED_TASKS.get(row.kind, DEFAULT_TASK), track=REPORTED_TRACKS.get(row.kind, "audio-video"))
 
 
 def _plots(group: Group, members: Sequence[GroupRun]) -> list[plot.Plot]:
     """Rate against quality. None of a generation task: its tokens are drawn, not a description of the clip that more bits make better."""
-    if group.task != "reconstruct":
+    if words_of(group.task).generates:
         return []
     floors = next((board.floors for board in load_boards() if group.task in board.tasks), frozenset[str]())
     return rate_plots(group, floors, {member.row.run_id: member.page for member in members})
@@ -222,13 +223,14 @@ def _navigation(boards: Sequence[_Board], trained: bool) -> list[dict[str, str]]
 
 def _group_title(group: Group) -> str:
     """A measured group's: that of its table, for a generation task the task's own."""
-    if group.task == "reconstruct":
+    if not words_of(group.task).generates:
         return group.title
     return f"{words_of(group.task).title} ({group.task}) on {group.split}, {group.num_clips} clips"
 
 
 def _gallery_title(group: Group) -> str:
-    task = "" if group.task == "reconstruct" else f", {words_of(group.task).title.lower()}"
+    words = words_of(group.task)
+    task = f", {words.title.lower()}" if words.generates else ""
     return f"Gallery{task}: {group.split}, {group.num_clips} clips"
 
 

@@ -1,21 +1,17 @@
 """The conformance kit: does a tokenizer keep the rules of avbench/tokenizer.py? Each rule is tried and named, none is taken on trust."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from avbench import registry
 from avbench.errors import AvbenchError
 from avbench.run import payload
-from avbench.run.reconstruct import conform
+from avbench.run.conform import check_duration, conform
+from avbench.run.worker import Worker
+from avbench.task import DecoderSpec
 from avbench.tokenizer import Tokenizer, TokenizerInfo
 from avbench.types import ClipBatch, Protocol, Tokens
 
@@ -115,6 +111,7 @@ def _decode(tokenizer: Tokenizer, clips: ClipBatch, tokens: Tokens) -> ClipBatch
 def _tokens(tokenizer: Tokenizer, clips: ClipBatch) -> str:
     tokens = _encode(tokenizer, clips)
     payload.check(tokens, len(clips))
+    check_duration(tokens, clips)
     streams = ", ".join(f"{s}: {tuple(c.shape)} of {tokens.vocab_sizes[s]:,}" for s, c in tokens.codes.items())
     return f"{streams}; {len(payload.to_bytes(tokens, 0)):,} bytes a clip"
 
@@ -159,28 +156,10 @@ def _same_clips(a: ClipBatch, b: ClipBatch, tolerance: float) -> str:
 
 
 def _fresh(name: str, checkpoint: Path | None, modalities: frozenset[str], clips: ClipBatch, tokens: Tokens, recon: ClipBatch) -> str:
-    with TemporaryDirectory() as folder:
-        for clip in range(len(clips)):
-            (Path(folder) / f"{clip}.tokens").write_bytes(payload.to_bytes(tokens, clip))
-        arguments = json.dumps({"name": name, "checkpoint": None if checkpoint is None else str(checkpoint), "folder": folder})
-        done = subprocess.run([sys.executable, "-m", "avbench.run.check", arguments], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise AvbenchError(f"the fresh process failed: {done.stderr.strip().splitlines()[-1:]}")
-        parts = load_file(Path(folder) / "recon.safetensors")
-    other = ClipBatch(video=parts.get("video"), audio=parts.get("audio"), fps=recon.fps, sample_rate=recon.sample_rate)
+    spec = DecoderSpec(tokenizer=name, checkpoint=None if checkpoint is None else str(checkpoint), seed=0)
+    worker = Worker(spec, torch.device("cpu"), modalities)
+    try:
+        other = worker.decode([payload.to_bytes(tokens, clip) for clip in range(len(clips))], seed=0).clips
+    finally:
+        worker.close()
     return _same_clips(recon, conform(clips, other, modalities), TOLERANCE)
-
-
-def _decode_in_folder(name: str, checkpoint: str | None, folder: str) -> None:
-    """The fresh process: token bytes in, a safetensors file out. It never sees a clip."""
-    tokenizer = registry.load_tokenizer(name, checkpoint=checkpoint)
-    payloads = [(Path(folder) / f"{clip}.tokens").read_bytes() for clip in range(NUM_CLIPS)]
-    with torch.inference_mode():
-        recon = tokenizer.decode(payload.from_bytes(payloads))
-    parts = {"video": recon.video, "audio": recon.audio}
-    tensors = {key: torch.from_numpy(np.array(part.cpu())) for key, part in parts.items() if part is not None}
-    save_file(tensors, Path(folder) / "recon.safetensors")
-
-
-if __name__ == "__main__":
-    _decode_in_folder(**json.loads(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""One evaluation as a straight line: `evaluate(spec)` reads clips, reconstructs them, measures them and saves the result."""
+"""One evaluation as a straight line: clips are encoded, their bytes kept, decoded elsewhere, measured, and the result saved."""
 
 import json
 import sys
@@ -16,17 +16,16 @@ from avbench import registry
 from avbench import world as distributed
 from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
-from avbench.generate.interface import ClipGenerator
-from avbench.generate.tasks import TARGETS
 from avbench.metric import Metric, MetricOptions, MetricUnavailable
 from avbench.paths import cache_root
 from avbench.run import identity, manifest, summary
 from avbench.run.measure import measure_batch
-from avbench.run.reconstruct import Reconstruction
-from avbench.run.samples import has_sample, write_sample
+from avbench.run.passage import Encoded, Reconstruction, decode, encode, total
+from avbench.run.samples import has_sample
 from avbench.run.store import RunStore
-from avbench.tokenizer import Tokenizer
-from avbench.types import RunSpec, Task
+from avbench.run.worker import Decoder, InProcess, Worker
+from avbench.task import Task
+from avbench.types import ClipBatch, RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,7 @@ class Context:
     spec: RunSpec
     device: torch.device
     world: distributed.World
-    tokenizer: Tokenizer
+    task: Task
     split: splits.Split
     metrics: dict[str, Metric]
     unavailable: dict[str, str]
@@ -68,13 +67,16 @@ class Context:
         return {name: identity.metric_key(metric) for name, metric in self.metrics.items()}
 
 
-def evaluate(spec: RunSpec, *, runs_dir: Path = Path("runs"), fresh: bool = False, save_samples: int = 0) -> Run:
-    """Evaluate `spec`, resuming what `runs_dir` holds of it. Raises AvbenchError; a clip that fails is a row, not an error."""
+def evaluate(spec: RunSpec, *, runs_dir: Path = Path("runs"), fresh: bool = False, save_samples: int = 0, isolate: bool = True) -> Run:
+    """Evaluate `spec`, resuming what `runs_dir` holds of it. Raises AvbenchError; a clip that fails is a row, not an error.
+
+    isolate: decode in another interpreter. Without it a tokenizer may hand its decoder more than bytes: for measuring the cost, and for
+    objects that another process cannot load; the manifest says so.
+    """
     context = load(spec)
     store = RunStore(runs_dir / context.run_id)
-    _keep_generated(context, store)
     if not context.world.is_main:
-        return _assist(context, store)
+        return _assist(context, store, isolate)
     with store.lock():
         if fresh:
             store.clear()
@@ -82,10 +84,10 @@ def evaluate(spec: RunSpec, *, runs_dir: Path = Path("runs"), fresh: bool = Fals
         earlier = store.read_result()
         reused = earlier is not None and not _wanted(context, store, samples) and summary.holds(earlier, context)
         if not reused:
-            store.write_json("manifest.json", describe(context))
+            store.write_json("manifest.json", {**describe(context), "isolated": isolate})
             store.write_clips()
         context.world.wait()
-        _measure(context, store, samples)
+        _measure(context, store, samples, isolate)
         context.world.wait()
         if earlier is None or not reused:
             store.write_clips()
@@ -95,56 +97,39 @@ def evaluate(spec: RunSpec, *, runs_dir: Path = Path("runs"), fresh: bool = Fals
     return Run(folder=store.folder, result=earlier, reused=reused)
 
 
-def _assist(context: Context, store: RunStore) -> Run:
+def _assist(context: Context, store: RunStore, isolate: bool) -> Run:
     """The part of the processes other than the first."""
     context.world.wait()
-    _measure(context, store, range(0))
+    _measure(context, store, range(0), isolate)
     context.world.wait()
     context.world.wait()
     return Run(folder=store.folder, result=json.loads((store.folder / "result.json").read_text()), is_main=False)
 
 
 def load(spec: RunSpec) -> Context:
-    """Tokenizer (or generator), split and metrics of `spec`; whatever cannot be had is known before any compute."""
+    """Task, split and metrics of `spec`; whatever cannot be had is known before any compute."""
     _check_names(spec)
     world = distributed.join()
     device = distributed.pick_device(spec.device, world)
     if not world.is_main:
         world.wait()  # the first process prepares clips and fetches weights; the others find them
-    tokenizer = _tokenizer(spec, device)
+    task = registry.load_task(spec.task)
+    task.load(spec, device)
     split = splits.load(spec.split, limit=spec.limit, progress=world.is_main)
     if not split.clips:
         raise AvbenchError(f"split {spec.split} has no clips. {split.note}")
-    if isinstance(tokenizer, ClipGenerator):
-        tokenizer.begin(split)
-    metrics, unavailable = _load_metrics(spec, tokenizer, split, device)
+    task.begin(split)
+    metrics, unavailable = _load_metrics(spec, task, split, device)
     spec = replace(spec, device=device.type)
     facts = identity.facts_of(
-        spec, tokenizer.info, split, checkpoint=identity.content_of_checkpoint(spec),
-        plugin=identity.code_of_tokenizer(spec.tokenizer, tokenizer),
+        spec, name=task.info.name, revision=task.info.revision, checksum=split.checksum, protocol=str(split.protocol),
+        checkpoint=identity.content_of_checkpoint(spec), plugin=identity.code_of_tokenizer(spec.tokenizer),
     )  # fmt: skip
     if world.is_main:
         world.wait()
     return Context(
-        spec=spec, device=device, world=world, tokenizer=tokenizer, split=split, metrics=metrics, unavailable=unavailable, facts=facts,
+        spec=spec, device=device, world=world, task=task, split=split, metrics=metrics, unavailable=unavailable, facts=facts,
     )  # fmt: skip
-
-
-def _tokenizer(spec: RunSpec, device: torch.device) -> Tokenizer:
-    """What is evaluated: a tokenizer, or for the tasks that generate, a generator of its tokens."""
-    if spec.task != "reconstruct":
-        from avbench.generate.load import load as load_generator
-
-        return load_generator(spec, spec.task, device)
-    if spec.generator is not None:
-        raise UsageError("--generator goes with --task a2v, v2a or av; a reconstruction needs none")
-    return registry.load_tokenizer(spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed)
-
-
-def _keep_generated(context: Context, store: RunStore) -> None:
-    """A generator leaves each finished clip's tokens in the run's folder, and a stopped run goes on after it."""
-    if isinstance(context.tokenizer, ClipGenerator):
-        context.tokenizer.keep_in(store.generated)
 
 
 def _check_names(spec: RunSpec) -> None:
@@ -157,9 +142,7 @@ def _check_names(spec: RunSpec) -> None:
         raise UsageError("--batch-size and --limit must be at least 1")
 
 
-def _load_metrics(
-    spec: RunSpec, tokenizer: Tokenizer, split: splits.Split, device: torch.device
-) -> tuple[dict[str, Metric], dict[str, str]]:
+def _load_metrics(spec: RunSpec, task: Task, split: splits.Split, device: torch.device) -> tuple[dict[str, Metric], dict[str, str]]:
     cache = cache_root() / "reference-features" / split.checksum[:16]
     options = MetricOptions(device=device, cache=cache, classes=frozenset(clip.label for clip in split.clips if clip.label))
     metrics: dict[str, Metric] = {}
@@ -168,8 +151,11 @@ def _load_metrics(
         name = name.replace("-", "_")
         try:
             metric = registry.load_metric(name, options)
-            _check_needs(metric, spec.task, tokenizer)
-            metrics[name] = metric
+            reason = task.missing(metric.info)
+            if reason is None:
+                metrics[name] = metric
+            else:
+                unavailable[name] = reason
         except (MetricUnavailable, AvbenchError) as error:
             unavailable[name] = str(error)
         except Exception as error:  # a plugin's constructor may raise anything
@@ -177,23 +163,11 @@ def _load_metrics(
     return metrics, unavailable
 
 
-def _check_needs(metric: Metric, task: Task, tokenizer: Tokenizer) -> None:
-    """Raises MetricUnavailable for a modality that is not there. What is generated is judged alone, or with the condition beside it."""
-    if task == "reconstruct":
-        missing = metric.info.needs - tokenizer.info.modalities
-        says = f"{tokenizer.info.name} has no"
-    else:
-        missing = metric.info.needs - set(TARGETS[task]) if len(metric.info.needs) == 1 else frozenset()
-        says = f"{task} generates no"
-    if missing:
-        raise MetricUnavailable(f"{says} {' and no '.join(sorted(missing))}")
-
-
 def describe(context: Context) -> dict[str, Any]:
     """manifest.json: what made the numbers."""
-    info = context.tokenizer.info
+    info = context.task.info
     return {
-        "spec": asdict(context.spec),
+        "spec": context.spec.facts(),
         "tokenizer": {**asdict(info), "modalities": sorted(info.modalities)},
         "split": summary.split_facts(context.split),
         "metrics": {name: metric.info.protocol for name, metric in context.metrics.items()},
@@ -233,32 +207,77 @@ def _wanted(context: Context, store: RunStore, samples: range) -> dict[int, _Wan
     return {index: wanted for index, wanted in left.items() if wanted.metrics or index in shown}
 
 
-def _measure(context: Context, store: RunStore, samples: range) -> None:
+def _measure(context: Context, store: RunStore, samples: range, isolate: bool) -> None:
     """This process's share of what is left to do."""
     size = context.spec.batch_size
     left = _wanted(context, store, samples)
     mine = context.world.mine(left)
     # The first process makes the samples of everybody's batches.
     mine = sorted({*mine, *(index for index in left if context.world.is_main and index * size < len(samples))})
+    if not mine:
+        return
     ids = {context.split.clips[clip].id for clip in samples}
-    keys = context.metric_keys
-    for batch, waited in _tracked(context, mine):
-        clips = context.split.clips[batch.index * size : (batch.index + 1) * size]
-        metrics = {name: metric for name, metric in context.metrics.items() if name in left[batch.index].metrics}
-        result, reconstructions = measure_batch(
-            context.tokenizer, metrics, batch, [clip.id for clip in clips], context.device, context.spec.seed
-        )
-        if metrics:
-            seconds = {**result.seconds, "read": waited, "total": result.seconds["total"] + waited}
-            store.save(replace(result, seconds=seconds, measured={name: keys[name] for name in metrics}))
-        for done_clips in reconstructions:
-            _save_samples(store, done_clips, ids, context.spec.task)
+    decoder = _decoder(context, isolate)
+    try:
+        for batch, waited in _tracked(context, mine):
+            metrics = {name: metric for name, metric in context.metrics.items() if name in left[batch.index].metrics}
+            for clips in _pass(context, store, batch, waited, decoder, metrics):
+                _save_samples(context.task, store, clips, ids)
+    finally:
+        decoder.close()
 
 
-def _save_samples(store: RunStore, clips: Reconstruction, ids: set[str], task: Task) -> None:
+def _decoder(context: Context, isolate: bool) -> Decoder:
+    task = context.task
+    if task.decoder is None or not isolate:
+        return InProcess(task, context.device)
+    return Worker(task.decoder, context.device, task.info.modalities)
+
+
+def _pass(
+    context: Context, store: RunStore, batch: splits.Batch, waited: float, decoder: Decoder, metrics: dict[str, Metric]
+) -> list[Reconstruction]:
+    """One batch along the line: clips -> bytes (kept) -> clips -> rows (kept). Its reconstructions."""
+    started = time.perf_counter()
+    size, seed = context.spec.batch_size, context.spec.seed * 1_000_003 + batch.index
+    failures = list(batch.failures)
+    reconstructions: list[Reconstruction] = []
+    seconds: dict[str, float] = {}
+    if batch.clips is not None:
+        payloads, encoded = _bytes_of(context, store, batch.index, batch.clips, seed)
+        failures += encoded.failures
+        whole = [number for number, clip_id in enumerate(batch.clips.ids) if clip_id in payloads]
+        if whole:
+            reference = batch.clips.select(whole).to(context.device)
+            reconstructions, failed = decode(context.task, decoder, reference, [payloads[clip_id] for clip_id in reference.ids], seed)
+            failures += failed
+        seconds = total([encoded.seconds, *(clips.seconds for clips in reconstructions)])
+    if metrics:
+        ids = [clip.id for clip in context.split.clips[batch.index * size : (batch.index + 1) * size]]
+        result = measure_batch(metrics, reconstructions, failures, index=batch.index, ids=ids, device=context.device)
+        seconds |= {**result.seconds, "read": waited, "total": time.perf_counter() - started + waited}
+        keys = context.metric_keys
+        store.save(replace(result, seconds=seconds, measured={name: keys[name] for name in metrics}))
+    return reconstructions
+
+
+def _bytes_of(context: Context, store: RunStore, index: int, clips: ClipBatch, seed: int) -> tuple[dict[str, bytes], Encoded]:
+    """The kept bytes of a batch's clips; those that have none are encoded now, and kept."""
+    payloads = store.load_tokens(index)
+    lacking = [number for number, clip_id in enumerate(clips.ids) if clip_id not in payloads]
+    if not lacking:
+        return payloads, Encoded()
+    torch.manual_seed(seed)
+    encoded = encode(context.task, clips.select(lacking).to(context.device))
+    payloads = {clip_id: data for clip_id, data in (payloads | encoded.payloads).items() if clip_id in clips.ids}
+    store.save_tokens(index, payloads)
+    return payloads, encoded
+
+
+def _save_samples(task: Task, store: RunStore, clips: Reconstruction, ids: set[str]) -> None:
     for index, clip_id in enumerate(clips.reference.ids):
         if clip_id in ids:
-            write_sample(store.folder / "samples", clips.reference.select([index]), clips.recon.select([index]), task)
+            task.write_sample(store.folder / "samples", clips.reference.select([index]), clips.recon.select([index]))
 
 
 def _tracked(context: Context, wanted: Sequence[int]) -> Iterator[tuple[splits.Batch, float]]:

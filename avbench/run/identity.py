@@ -12,7 +12,6 @@ import json
 import sys
 import sysconfig
 from collections.abc import Iterable
-from dataclasses import asdict
 from importlib.metadata import files as distribution_files
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -20,23 +19,26 @@ from types import ModuleType
 from typing import Any
 
 from avbench import registry
-from avbench.data.splits import Split
 from avbench.metric import Metric
 from avbench.run.samples import slug
-from avbench.tokenizer import TokenizerInfo
-from avbench.types import RunSpec
+from avbench.types import DEFAULT_TASK, RunSpec
 
 LINE_VERSION = 1  # raise it when clips, bytes, rows or intervals change on their way though no tokenizer, metric or split did
 _NOT_INPUTS = ("metrics", "checkpoint", "generator")  # of a spec: asked for later, or counted by content
 
 
-def facts_of(spec: RunSpec, info: TokenizerInfo, split: Split, *, checkpoint: str | None, plugin: str | None) -> dict[str, Any]:
-    """What decides the clips that a run measures; checkpoint, plugin: `content_of_checkpoint`, `code_of_tokenizer`."""
+def facts_of(
+    spec: RunSpec, *, name: str, revision: str, checksum: str, protocol: str, checkpoint: str | None, plugin: str | None
+) -> dict[str, Any]:
+    """What decides the clips that a run measures.
+
+    name, revision: of the tokenizer. checksum, protocol: of the split. checkpoint, plugin: `content_of_checkpoint`, `code_of_tokenizer`.
+    """
     return {
         "line": LINE_VERSION,
-        "spec": {key: value for key, value in asdict(spec).items() if key not in _NOT_INPUTS},
-        "tokenizer": {"name": info.name, "revision": info.revision, "checkpoint": checkpoint, "plugin": plugin},
-        "split": {"checksum": split.checksum, "protocol": str(split.protocol)},
+        "spec": {key: value for key, value in spec.facts().items() if key not in _NOT_INPUTS},
+        "tokenizer": {"name": name, "revision": revision, "checkpoint": checkpoint, "plugin": plugin},
+        "split": {"checksum": checksum, "protocol": protocol},
     }
 
 
@@ -44,7 +46,7 @@ def run_id(facts: dict[str, Any]) -> str:
     """`<tokenizer>_[<task>_]<split>_<hash>`."""
     spec = facts["spec"]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
-    task = "" if spec["task"] == "reconstruct" else f"{spec['task']}_"
+    task = "" if spec["task"] == DEFAULT_TASK else f"{spec['task']}_"
     return f"{slug(facts['tokenizer']['name'])}_{task}{slug(spec['split'])}_{digest}"
 
 
@@ -65,9 +67,9 @@ def content_of_checkpoint(spec: RunSpec) -> str | None:
     return digest.hexdigest()
 
 
-def code_of_tokenizer(name: str, tokenizer: object) -> str | None:
-    """`code_of` the modules that `name` stands for and those of the object that came of it; None where all are avbench's own."""
-    return code_of([*registry.modules_behind(name), type(tokenizer).__module__])
+def code_of_tokenizer(name: str) -> str | None:
+    """`code_of` the modules that the tokenizer called `name` comes from; None where all are avbench's own."""
+    return code_of(registry.modules_behind(name))
 
 
 def code_of(modules: Iterable[str]) -> str | None:

@@ -1,44 +1,63 @@
-"""One batch: reconstruct it and ask every metric for its rows. What fails costs the clip it fails on, and is written down."""
+"""Every metric's rows of a batch of reconstructions. What a metric raises costs the clip it raised on, and is written down."""
 
-import resource
-import sys
+import contextlib
+import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from avbench.data.splits import Batch
 from avbench.metric import Metric, MetricUnavailable
-from avbench.run.reconstruct import Reconstruction, reconstruct
+from avbench.run.passage import Reconstruction, total
 from avbench.run.store import BatchResult, ClipRow
-from avbench.tokenizer import Tokenizer
+from avbench.run.worker import peak_memory_mb
 from avbench.types import ClipFailure
 
 
 def measure_batch(
-    tokenizer: Tokenizer, metrics: Mapping[str, Metric], batch: Batch, ids: Sequence[str], device: torch.device, seed: int
-) -> tuple[BatchResult, list[Reconstruction]]:
-    """Rows (in the order of `ids`), features and timings of `batch`, and its reconstructions (for samples)."""
-    torch.manual_seed(seed * 1_000_003 + batch.index)
-    started = time.perf_counter()
-    reconstructions: list[Reconstruction] = []
-    failures = list(batch.failures)
-    if batch.clips is not None:
-        reconstructions, failed = reconstruct(tokenizer, batch.clips.to(device))
-        failures += failed
+    metrics: Mapping[str, Metric],
+    reconstructions: Sequence[Reconstruction],
+    failures: Sequence[ClipFailure],
+    *,
+    index: int,
+    ids: Sequence[str],
+    device: torch.device,
+) -> BatchResult:
+    """Rows (in the order of `ids`), features and timings of batch number `index`."""
     measured = [_measure(metrics, clips) for clips in reconstructions]
-    seconds = _add([clips.seconds for clips in reconstructions] + [part.seconds for part in measured])
-    seconds["total"] = time.perf_counter() - started
-    result = BatchResult(
-        index=batch.index,
+    return BatchResult(
+        index=index,
         rows=_in_order(ids, [row for part in measured for row in part.rows], failures),
         features=_joined([(part.features, len(part.rows)) for part in measured]),
-        seconds=seconds,
-        peak_memory_mb=peak_memory_mb(device),
+        seconds=total([part.seconds for part in measured]),
+        peak_memory_mb=max([peak_memory_mb(device), *(clips.peak_memory_mb for clips in reconstructions)]),
     )
-    return result, reconstructions
+
+
+@contextlib.contextmanager
+def switches() -> Iterator[None]:
+    """What metrics run under, whatever a tokenizer's code has left behind: float32 and nothing less, fixed seeds, no autotuning."""
+    dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    cudnn = (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic)
+    states = (torch.random.get_rng_state(), np.random.get_state(), random.getstate())
+    try:
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, False, True
+        torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), torch.inference_mode():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = cudnn
+        torch.random.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +105,7 @@ def _update(metric: Metric, clips: Reconstruction) -> tuple[np.ndarray | None, d
 
 
 def _rows(metric: Metric, clips: Reconstruction) -> np.ndarray:
-    with torch.inference_mode():
+    with switches():
         rows = metric.update(clips.reference, clips.recon, clips.tokens)
     array = rows.detach().float().cpu().numpy()
     if array.ndim == 0 or array.shape[0] != len(clips.reference):
@@ -103,23 +122,7 @@ def _joined(parts: list[tuple[dict[str, np.ndarray], int]]) -> dict[str, np.ndar
     }
 
 
-def _in_order(ids: Sequence[str], rows: list[ClipRow], failures: list[ClipFailure]) -> tuple[ClipRow, ...]:
+def _in_order(ids: Sequence[str], rows: list[ClipRow], failures: Sequence[ClipFailure]) -> tuple[ClipRow, ...]:
     found = {row.id: row for row in rows}
     found |= {f.id: ClipRow(id=f.id, label=f.label, status="failed", reason=f.reason) for f in failures}
     return tuple(found[clip_id] for clip_id in ids)
-
-
-def _add(parts: list[dict[str, float]]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for part in parts:
-        for stage, value in part.items():
-            total[stage] = total.get(stage, 0.0) + value
-    return total
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Most memory this process has held so far, in MB: of the GPU on a CUDA device, else resident memory."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)

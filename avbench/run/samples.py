@@ -14,6 +14,7 @@ apart (Chromium 150, busy machine).
 
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avbench.types import ClipBatch, Task
+from avbench.types import ClipBatch
+
+Picture = Callable[[Path, ClipBatch, ClipBatch], None]
 
 SCALE = 2  # a 128-pixel frame is shown at 256 in the side-by-side picture
 RANGE_DB = 80.0  # of a spectrogram, below the reference's loudest point
@@ -45,8 +48,11 @@ def has_sample(samples: Path, clip_id: str) -> bool:
     return (samples / f"{name}.mp4").is_file() and (samples / name / "reference.flac").is_file()
 
 
-def write_sample(samples: Path, reference: ClipBatch, recon: ClipBatch, task: Task = "reconstruct") -> None:
-    """Everything this module's docstring lists, of a batch of one clip, below the folder `samples`."""
+def write_sample(samples: Path, reference: ClipBatch, recon: ClipBatch, write_picture: Picture) -> None:
+    """Everything this module's docstring lists, of a batch of one clip, below the folder `samples`.
+
+    write_picture: writes the one file to send around, of (path, reference, recon).
+    """
     name = sample_name(reference.ids[0])
     folder = samples / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,12 +60,7 @@ def write_sample(samples: Path, reference: ClipBatch, recon: ClipBatch, task: Ta
     for side, clip in (("reference", reference), ("recon", recon)):
         _write_side(folder / side, clip, reference, top)
     temporary = samples / f".{name}.mp4"
-    if task == "reconstruct":
-        _write_pair(temporary, reference, recon)
-    else:
-        from avbench.generate.panels import write_panels
-
-        write_panels(temporary, task, reference, recon)
+    write_picture(temporary, reference, recon)
     temporary.replace(samples / f"{name}.mp4")  # last: a sample that is there is complete
 
 
@@ -81,7 +82,8 @@ def _write_side(path: Path, clip: ClipBatch, reference: ClipBatch, top: float) -
         write_spectrogram(path.with_suffix(".png"), sound, reference.sample_rate, top)
 
 
-def _write_pair(path: Path, reference: ClipBatch, recon: ClipBatch) -> None:
+def write_pair(path: Path, reference: ClipBatch, recon: ClipBatch) -> None:
+    """Reference and reconstruction side by side, the reference in the left ear."""
     from avbench.data.media import write_mp4
 
     assert reference.video is not None

@@ -2,7 +2,7 @@
 
 manifest.json   spec, versions, git commit, hardware, tokenizer, split, protocols
 parts/00012.npz one finished batch: its rows and features; appears whole (rename) or not at all
-generated/      tokens of each generated clip (tasks a2v, v2a, av)
+tokens/         the bytes that the decoder got, a file a batch; whoever asks for another metric later decodes them and encodes nothing
 clips.jsonl     one line a clip, appended as batches finish, rewritten in the split's order from the parts in the end
 features.npz    rows of the distribution metrics (FVD, FAD, ...), ok clips in the split's order
 result.json     the values, with intervals; there only when the run is complete
@@ -11,6 +11,8 @@ result.json     the values, with intervals; there only when the run is complete
 import contextlib
 import errno
 import fcntl
+import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -82,7 +84,7 @@ class RunStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.parts = folder / "parts"
-        self.generated = folder / "generated"
+        self.tokens = folder / "tokens"
         with _disk_errors(folder):
             self.parts.mkdir(parents=True, exist_ok=True)
 
@@ -100,7 +102,7 @@ class RunStore:
     def clear(self) -> None:
         """Forget everything (--fresh)."""
         shutil.rmtree(self.parts)
-        shutil.rmtree(self.generated, ignore_errors=True)
+        shutil.rmtree(self.tokens, ignore_errors=True)
         for name in ("clips.jsonl", "result.json", "features.npz"):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / "samples", ignore_errors=True)
@@ -114,6 +116,27 @@ class RunStore:
             np.savez_compressed(file, header=np.frombuffer(header.encode(), np.uint8), **_prefixed(batch.features))
         with _disk_errors(self.folder), (self.folder / "clips.jsonl").open("a") as lines:
             lines.write("".join(_line(row) for row in batch.rows))
+
+    def save_tokens(self, index: int, payloads: Mapping[str, bytes]) -> None:
+        """Keep what batch number `index` was encoded to, clip by clip: a line of JSON (ids, sizes, sha256), then the bytes."""
+        body = b"".join(payloads.values())
+        facts = {"ids": list(payloads), "sizes": [len(data) for data in payloads.values()], "sha256": hashlib.sha256(body).hexdigest()}
+        with _disk_errors(self.folder):
+            self.tokens.mkdir(exist_ok=True)
+            with replacing(self._tokens(index), "wb") as file:
+                file.write(json.dumps(facts).encode() + b"\n" + body)
+
+    def load_tokens(self, index: int) -> dict[str, bytes]:
+        """What `save_tokens` kept; nothing where a file is missing or damaged: those clips are then encoded again."""
+        try:
+            head, _, body = self._tokens(index).read_bytes().partition(b"\n")
+            facts = json.loads(head)
+            ends = list(itertools.accumulate(facts["sizes"], initial=0))
+            if hashlib.sha256(body).hexdigest() != facts["sha256"] or ends[-1] != len(body):
+                return {}
+            return {clip_id: body[start:end] for clip_id, (start, end) in zip(facts["ids"], itertools.pairwise(ends), strict=True)}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def load(self) -> Iterator[BatchResult]:
         """The batches on disk in the split's order; a part that cannot be read counts as absent and is done again."""
@@ -146,6 +169,9 @@ class RunStore:
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) and isinstance(content.get("values"), list) else None
+
+    def _tokens(self, index: int) -> Path:
+        return self.tokens / f"{index:06d}.avt"
 
     def _part(self, index: int) -> Path:
         return self.parts / f"{index:06d}.npz"

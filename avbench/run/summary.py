@@ -44,10 +44,10 @@ def summarise(context: "Context", store: RunStore, earlier: dict[str, Any] | Non
     stay = _staying(earlier, parts, known={value["name"] for value in values})
     features |= {value["name"]: data for value in stay if (data := _rows_of(value["name"], parts)).ndim > 1}
     store.write_features(features)
-    info = context.tokenizer.info
+    info = context.task.info
     return {
         "run_id": store.folder.name,
-        "spec": asdict(context.spec),
+        "spec": context.spec.facts(),
         "tokenizer": {**asdict(info), "modalities": sorted(info.modalities)},
         "split": split_facts(context.split),
         "protocol": str(context.split.protocol),
@@ -131,7 +131,7 @@ def _cost(context: "Context", parts: list[BatchResult]) -> Iterator[MetricValue]
     for stage in ("encode", "decode"):
         protocol = f"seconds of {stage} per second of clip, median over batches; {hardware}"
         yield MetricValue(name=f"{stage}_rtf", **_rtf(stage, parts, context.split.protocol.duration_s), protocol=protocol)
-    yield MetricValue(name="parameters", value=float(context.tokenizer.info.parameters), protocol="used for encode and decode")
+    yield MetricValue(name="parameters", value=float(context.task.info.parameters), protocol="used for encode and decode")
     peak = max((part.peak_memory_mb for part in parts), default=None)
     kind = "GPU memory" if context.device.type == "cuda" else "resident memory"
     yield MetricValue(

@@ -9,25 +9,25 @@ import json
 from typing import Any
 
 from avbench.leaderboards.make.common import RUNS, pipe_table, run
-from avbench.types import RunSpec, Task
+from avbench.types import RunSpec, Sampling
 
 SPLIT = "arcade-val"
 COLD, GUIDED = {"temperature": 0.5}, {"temperature": 0.5, "guidance": 3.0}
-WAYS: dict[Task, tuple[dict[str, Any], ...]] = {
+WAYS: dict[str, tuple[dict[str, Any], ...]] = {
     "a2v": ({}, GUIDED, COLD),
     "v2a": ({}, GUIDED, COLD),
     "av": ({}, GUIDED, GUIDED | {"chain": True}),
 }
-METRICS: dict[Task, tuple[str, ...]] = {
+METRICS: dict[str, tuple[str, ...]] = {
     "a2v": ("class_accuracy_video", "av_agreement", "av_agreement_soft"),
     "v2a": ("class_accuracy_audio", "av_agreement", "av_agreement_soft"),
     "av": ("class_accuracy_video", "class_accuracy_audio", "av_agreement", "av_agreement_soft"),
 }
 
 
-def values(tokenizer: str, task: Task, way: dict[str, Any], limit: int) -> dict[str, str]:
+def values(tokenizer: str, task: str, way: dict[str, Any], limit: int) -> dict[str, str]:
     """Metric -> value with its 95 % interval, in per cent."""
-    spec = RunSpec(tokenizer=tokenizer, task=task, split=SPLIT, limit=limit, metrics=METRICS[task], **way)
+    spec = RunSpec(tokenizer=tokenizer, task=task, split=SPLIT, limit=limit, metrics=METRICS[task], sampling=Sampling(**way))
     result = json.loads((run(spec, runs_dir=RUNS / "drawing") / "result.json").read_text())
     found = {value["name"]: [100 * value[key] for key in ("value", "ci_low", "ci_high")] for value in result["values"]}
     return {name: f"{value:.1f} [{low:.1f}, {high:.1f}]" for name, (value, low, high) in found.items()}

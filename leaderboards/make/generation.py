@@ -15,30 +15,31 @@ clip also costs fewer; read them beside its reconstruction.
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import av
 
 from avbench.board.compare import compare
+from avbench.generate.tasks import GenerationTask
 from avbench.generate.training import GeneratorSettings
 from avbench.leaderboards.make.common import REFERENCE, RUNS, difference, keep, pipe_table, run
 from avbench.leaderboards.make.drawing import GUIDED, words
 from avbench.run.evaluate import load
 from avbench.train import recipes
 from avbench.train.loop import train as train_to_the_end
-from avbench.types import RunSpec, Task
+from avbench.types import RunSpec, Sampling
 
 SPLIT, CLIPS, TRAINED_ON = "arcade-test", 202, 2_020
 TOKENIZER_CLIPS = 5_200  # seen by each tokenizer of equals, as in schedules.py
-TASKS: tuple[Task, ...] = ("a2v", "v2a", "av")
-CONTROLS: dict[Task, tuple[str, ...]] = {  # real and copy-train show whole clips, in every task the same
+TASKS: tuple[GenerationTask, ...] = ("a2v", "v2a", "av")
+CONTROLS: dict[str, tuple[str, ...]] = {  # real and copy-train show whole clips, in every task the same
     "a2v": ("shuffled",), "v2a": ("shuffled",), "av": ("real", "shuffled", "copy-train"),
 }  # fmt: skip
 CHANCE = 1 / 101
 # The same for every generator. On arcade-val no other way is clearly better (drawing.py); first looked at on test clips.
-DRAWN: dict[Task, dict[str, Any]] = {"a2v": GUIDED, "v2a": GUIDED, "av": GUIDED | {"chain": True}}
+DRAWN: dict[str, dict[str, Any]] = {"a2v": GUIDED, "v2a": GUIDED, "av": GUIDED | {"chain": True}}
 JUDGED = {"a2v": "class_accuracy_video", "v2a": "class_accuracy_audio", "av": "class_accuracy_av"}
 COMPARED = ("gfvd", "gfad_aisfx", "class_accuracy_video", "class_accuracy_audio", "av_agreement")
 PAGE = """# Generators ({recipe}) at an equal number of clips
@@ -112,14 +113,14 @@ def train(speaker: Speaker, recipe: str, clips: int) -> Path:
     return out
 
 
-def train_generator(speaker: Speaker, recipe: str, tasks: tuple[Task, ...], clips: int, out: Path) -> None:
+def train_generator(speaker: Speaker, recipe: str, tasks: tuple[GenerationTask, ...], clips: int, out: Path) -> None:
     """Train, or go on, or find it finished."""
     config = recipes.config(recipe)
     assert isinstance(config, GeneratorSettings)
     train_to_the_end(config.of(speaker.tokenizer, speaker.checkpoint, tasks), limit=TRAINED_ON, clips=clips, out=out)
 
 
-def train_alone(task: Task, recipe: str, clips: int) -> None:
+def train_alone(task: GenerationTask, recipe: str, clips: int) -> None:
     """A model of one task of BASE's tokens, on as many clips of it as the model of three tasks saw; its manifest is kept."""
     speaker, turns = GENERATORS[0], len(TASKS)
     out = Path("out") / f"{recipe}-{BASE}-{task}-{clips}"
@@ -127,7 +128,7 @@ def train_alone(task: Task, recipe: str, clips: int) -> None:
     keep_generator(out, alone_name(task), clips)
 
 
-def alone_name(task: Task) -> str:
+def alone_name(task: str) -> str:
     """Of a kept manifest and its row."""
     return f"{BASE}, {task} alone"
 
@@ -137,23 +138,23 @@ def generator_folder(speaker: Speaker, recipe: str, clips: int) -> Path:
     return speaker.generator or Path("out") / f"{recipe}-{speaker.name}-{clips}"
 
 
-def control(name: str, task: Task) -> Path:
+def control(name: str, task: str) -> Path:
     """The finished run of real clips: the kept one, where it was made by the same code of the same clips."""
     kept = REFERENCE / load(RunSpec(tokenizer=name, split=SPLIT, task=task, limit=CLIPS)).run_id
     return kept if (kept / "result.json").exists() else evaluate(Speaker(name=name, tokenizer=name), None, task)
 
 
-def evaluate(speaker: Speaker, generator: Path | None, task: Task) -> Path:
+def evaluate(speaker: Speaker, generator: Path | None, task: str) -> Path:
     """The finished run's folder; kept in runs/reference/."""
     finished = run(spec(speaker, generator, task), save_samples=2)
     keep(finished)
     return finished
 
 
-def spec(speaker: Speaker, generator: Path | None, task: Task) -> RunSpec:
+def spec(speaker: Speaker, generator: Path | None, task: str) -> RunSpec:
     """generator: None for rows of real clips."""
-    chosen = {"generator": str(generator), **DRAWN[task]} if generator else {}
-    return RunSpec(tokenizer=speaker.tokenizer, checkpoint=speaker.checkpoint, task=task, split=SPLIT, limit=CLIPS, **chosen)
+    blank = RunSpec(tokenizer=speaker.tokenizer, checkpoint=speaker.checkpoint, task=task, split=SPLIT, limit=CLIPS)
+    return replace(blank, generator=str(generator), sampling=Sampling(**DRAWN[task])) if generator else blank
 
 
 def bits_row(name: str, clips: int) -> list[str]:
@@ -180,7 +181,7 @@ def verdict_row(name: str, task: str, run: Path, shuffled: Path) -> list[str]:
     return [task, name, difference, f"{accuracy['value']:.1%} [{accuracy['ci_low']:.1%}, {accuracy['ci_high']:.1%}]", better]
 
 
-def paired_rows(runs: dict[tuple[Task, str], Path]) -> list[list[str]]:
+def paired_rows(runs: dict[tuple[str, str], Path]) -> list[list[str]]:
     """Task, speaker, and each metric of COMPARED against BASE. runs: of (task, speaker)."""
     rows = []
     for (task, name), folder in runs.items():
@@ -211,9 +212,9 @@ def _kept_generator(name: str, clips: int) -> Path:
     return REFERENCE / "generators" / f"{name}-{clips}.json"
 
 
-def kept_run(speaker: Speaker, generator: Path, task: Task) -> Path | None:
+def kept_run(speaker: Speaker, generator: Path, task: str) -> Path | None:
     """The folder in runs/reference/ of the same spec, if there is one; the whole run where it is here."""
-    wanted = asdict(spec(speaker, generator, task))
+    wanted = spec(speaker, generator, task).facts()
     wanted = {name: value for name, value in wanted.items() if name not in ("metrics", "device", "batch_size")}
     for file in sorted(REFERENCE.glob(f"*_{task}_*/manifest.json")):
         if wanted.items() <= json.loads(file.read_text())["spec"].items():
@@ -222,7 +223,7 @@ def kept_run(speaker: Speaker, generator: Path, task: Task) -> Path | None:
     return None
 
 
-def page(recipe: str, clips: int, runs: dict[tuple[Task, str], Path], controls: dict[tuple[Task, str], Path]) -> str:
+def page(recipe: str, clips: int, runs: dict[tuple[str, str], Path], controls: dict[tuple[str, str], Path]) -> str:
     """The page of all rows at hand. runs, controls: of (task, name)."""
     names = [*(speaker.name for speaker in GENERATORS), *(alone_name(task) for task in TASKS)]
     known = [name for name in names if _kept_generator(name, clips).exists()]
@@ -247,7 +248,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=8_000)
     parser.add_argument("--only", action="append", help="Of GENERATORS, by name; may be repeated.")
     given = parser.parse_args()
-    runs: dict[tuple[Task, str], Path] = {}
+    runs: dict[tuple[str, str], Path] = {}
     for speaker in GENERATORS:
         chosen = not given.only or speaker.name in given.only
         folder = train(speaker, given.recipe, given.clips) if chosen else generator_folder(speaker, given.recipe, given.clips)

@@ -13,13 +13,15 @@ from avbench import registry
 from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
 from avbench.generate.checkpoint import MANIFEST, check_match, load_generator
-from avbench.generate.draw import Drawing, uniforms
+from avbench.generate.draw import uniforms
 from avbench.generate.generate import Generation
 from avbench.generate.sample import sample
+from avbench.generate.task import _Generate
 from avbench.generate.tasks import TASKS
 from avbench.generate.trainee import GeneratorTrainee
-from avbench.run import payload
-from avbench.run.reconstruct import reconstruct
+from avbench.run.passage import decode, encode
+from avbench.run.worker import InProcess
+from avbench.types import Sampling
 
 
 def test_a_generator_is_read_back_as_it_was_written(folder: Path) -> None:
@@ -32,13 +34,13 @@ def test_a_generator_is_read_back_as_it_was_written(folder: Path) -> None:
 
 def test_a_seed_gives_the_same_clips_whatever_the_batch_size_and_the_order(folder: Path, toy: Toy, split: splits.Split) -> None:
     clips, trained = clips_of(split), load_generator(folder)
-    generation = Generation(toy, trained, "v2a", how=Drawing(guidance=1.5))
+    generation = Generation(toy, trained, "v2a", how=Sampling(guidance=1.5))
     together = generation.encode(clips).codes["joint"]
     alone = torch.cat([generation.encode(clips.select([number])).codes["joint"] for number in range(5)])
     backwards = generation.encode(clips.select([4, 3, 2, 1, 0])).codes["joint"].flip(0)
     assert torch.equal(together, alone)
     assert torch.equal(together, backwards)
-    other = Generation(toy, trained, "v2a", how=Drawing(guidance=1.5), seed=1)
+    other = Generation(toy, trained, "v2a", how=Sampling(guidance=1.5), seed=1)
     assert not torch.equal(other.encode(clips).codes["joint"], together)
     assert other.info.revision != generation.info.revision
 
@@ -46,7 +48,7 @@ def test_a_seed_gives_the_same_clips_whatever_the_batch_size_and_the_order(folde
 def test_a_chained_clip_is_the_picture_of_the_class_and_then_the_sound_of_that_picture(folder: Path, toy: Toy, split: splits.Split) -> None:
     batch = clips_of(split)
     trained = load_generator(folder)
-    how = Drawing(guidance=1.5, chain=True)
+    how = Sampling(guidance=1.5, chain=True)
     chained = Generation(toy, trained, "av", how=how).encode(batch).codes["joint"][:, 0]
     whole = Generation(toy, trained, "av", how=replace(how, chain=False)).encode(batch).codes["joint"][:, 0]
     assert torch.equal(chained[:, :6], whole[:, :6])
@@ -61,26 +63,6 @@ def test_a_chained_clip_is_the_picture_of_the_class_and_then_the_sound_of_that_p
         Generation(toy, trained, "v2a", how=how)
 
 
-def test_finished_clips_are_kept_and_a_damaged_one_is_made_again(folder: Path, toy: Toy, split: splits.Split, tmp_path: Path) -> None:
-    clips, trained = clips_of(split), load_generator(folder)
-    first, second = (Generation(toy, trained, "a2v", how=Drawing()) for _ in range(2))
-    first.keep_in(tmp_path / "kept")
-    second.keep_in(tmp_path / "kept")
-    made = first.encode(clips.select([0, 1, 2]))
-    files = sorted((tmp_path / "kept").rglob("*.avt"))
-    assert len(files) == 3
-    files[0].write_bytes(b"AVT1")
-    toy.seen.clear()
-    again = second.encode(clips)
-    assert [len(batch) for batch in toy.seen] == [3]  # the damaged one and the two that are new
-    assert torch.equal(again.codes["joint"][:3], made.codes["joint"])
-    assert len(payload.from_bytes([files[0].read_bytes()])) == 1
-    other_sound = replace(clips, audio=clips.audio.flip(0) * 0.5)  # type: ignore[union-attr]
-    toy.seen.clear()
-    first.encode(other_sound)
-    assert [len(batch) for batch in toy.seen] == [5]
-
-
 def test_what_does_not_go_together_is_a_usage_error_before_any_compute(folder: Path, toy: Toy) -> None:
     trained = load_generator(folder)
     with pytest.raises(UsageError, match="revision 1, here it is 2"):
@@ -91,16 +73,16 @@ def test_what_does_not_go_together_is_a_usage_error_before_any_compute(folder: P
         check_match(trained, renamed, "a2v")
     video_only.info = replace(Toy.info, modalities=frozenset({"video"}))
     with pytest.raises(UsageError, match="has no audio"):
-        Generation(video_only, trained, "v2a", how=Drawing())
+        Generation(video_only, trained, "v2a", how=Sampling())
     narrow = replace(trained, layout=replace(trained.layout, tasks=("av",)))
     with pytest.raises(UsageError, match="learned av, not v2a"):
         check_match(narrow, toy, "v2a")
-    generation = Generation(toy, trained, "av", how=Drawing())
+    generation = Generation(toy, trained, "av", how=Sampling())
     with pytest.raises(UsageError, match='did you mean "circle"'):
         generation.check(["square", "circel"])
     with pytest.raises(UsageError, match="without a label"):
         generation.check([None])
-    Generation(toy, trained, "a2v", how=Drawing()).check([None])
+    Generation(toy, trained, "a2v", how=Sampling()).check([None])
     assert not toy.seen[3:]  # only what the fixture encoded
 
 
@@ -151,7 +133,7 @@ def test_two_streams_are_generated_as_well(split: splits.Split, clip_folder: Pat
     trainee.load_data(f"folder:{clip_folder}", None)
     assert trainee.layout.space.num_codes == 16
     trainee.export(tmp_path, trainee.build_models(), {})
-    made = Generation(dual, load_generator(tmp_path), "v2a", how=Drawing()).encode(clips_of(split))
+    made = Generation(dual, load_generator(tmp_path), "v2a", how=Sampling()).encode(clips_of(split))
     assert {name: tuple(codes.shape) for name, codes in made.codes.items()} == {"video": (5, 1, 6), "audio": (5, 1, 4)}
     assert torch.equal(made.codes["video"], dual.encode(clips_of(split)).codes["video"])
 
@@ -159,9 +141,14 @@ def test_two_streams_are_generated_as_well(split: splits.Split, clip_folder: Pat
 @pytest.mark.parametrize("task", TASKS)
 def test_generated_clips_pass_where_reconstructions_do(folder: Path, toy: Toy, split: splits.Split, task: str) -> None:
     clips = clips_of(split)
-    generation = Generation(toy, load_generator(folder), task, how=Drawing())  # type: ignore[arg-type]
-    done, failures = reconstruct(generation, clips)
+    generation = Generation(toy, load_generator(folder), task, how=Sampling())  # type: ignore[arg-type]
+    line = registry.load_task(task)
+    assert isinstance(line, _Generate)
+    line.maker, line.info = generation, generation.info
+    encoded = encode(line, clips)
+    done, failures = decode(line, InProcess(line, torch.device("cpu")), clips, [encoded.payloads[name] for name in clips.ids], 0)
     assert not failures
+    assert not encoded.failures
     assert done[0].recon.ids == clips.ids
     assert done[0].recon.video is not None
     assert done[0].recon.audio is not None

@@ -8,14 +8,14 @@ from scipy import stats
 
 from avbench.errors import UsageError
 from avbench.generate.config import GeneratorConfig
-from avbench.generate.draw import Drawing, draw, kept, uniforms
+from avbench.generate.draw import draw, kept, uniforms
 from avbench.generate.likelihood import bits_per_clip, target_nats
 from avbench.generate.model import Generator
 from avbench.generate.prepare import prepare
 from avbench.generate.sample import sample
 from avbench.generate.space import token_space
 from avbench.generate.tasks import TASKS, Layout
-from avbench.types import Tokens
+from avbench.types import Sampling, Tokens
 
 SPACE = token_space(
     Tokens(
@@ -51,15 +51,15 @@ def ids(rows: int) -> list[str]:
     return [f"clip {row}" for row in range(rows)]
 
 
-def drawn(model: Generator, task: str, rows: int, how: Drawing, seed: int = 0) -> torch.Tensor:
+def drawn(model: Generator, task: str, rows: int, how: Sampling, seed: int = 0) -> torch.Tensor:
     plan, prompt = LAYOUT.plan(task), prompts(task, rows)
     uniform = uniforms(seed, ids(rows), plan.length - plan.prompt)
     return sample(model, plan, prompt, uniform, how, dropped_BP=LAYOUT.dropped(task, prompt))
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("how", [Drawing(), Drawing(guidance=2.5), Drawing(temperature=0.7, top_k=4, top_p=0.9, guidance=1.25)])
-def test_cached_sampling_draws_what_whole_passes_would_draw(model: Generator, task: str, how: Drawing) -> None:
+@pytest.mark.parametrize("how", [Sampling(), Sampling(guidance=2.5), Sampling(temperature=0.7, top_k=4, top_p=0.9, guidance=1.25)])
+def test_cached_sampling_draws_what_whole_passes_would_draw(model: Generator, task: str, how: Sampling) -> None:
     plan, prompt = LAYOUT.plan(task), prompts(task, 3)
     uniform, slots = uniforms(0, ids(3), plan.length - plan.prompt), torch.tensor(plan.slots)
     told, untold = prompt, LAYOUT.dropped(task, prompt)
@@ -73,7 +73,7 @@ def test_cached_sampling_draws_what_whole_passes_would_draw(model: Generator, ta
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_token_is_legal_where_it_stands(model: Generator, task: str) -> None:
-    found = drawn(model, task, 50, Drawing(temperature=50.0))  # hot: everything that may come does
+    found = drawn(model, task, 50, Sampling(temperature=50.0))  # hot: everything that may come does
     seen = [found[:, place] for place in range(found.shape[1])]
     for values, (low, high) in zip(seen, LAYOUT.plan(task).legal(), strict=True):
         assert low <= int(values.min())
@@ -82,10 +82,10 @@ def test_every_token_is_legal_where_it_stands(model: Generator, task: str) -> No
 
 
 def test_a_seed_gives_a_clip_the_same_tokens_whatever_its_batch(model: Generator) -> None:
-    together = drawn(model, "v2a", 8, Drawing(guidance=1.5))
+    together = drawn(model, "v2a", 8, Sampling(guidance=1.5))
     for rows in (1, 3):
-        assert torch.equal(drawn(model, "v2a", rows, Drawing(guidance=1.5)), together[:rows])
-    assert not torch.equal(drawn(model, "v2a", 8, Drawing(guidance=1.5), seed=1), together)
+        assert torch.equal(drawn(model, "v2a", rows, Sampling(guidance=1.5)), together[:rows])
+    assert not torch.equal(drawn(model, "v2a", 8, Sampling(guidance=1.5), seed=1), together)
 
 
 @pytest.mark.parametrize("rows", [1, 6])
@@ -93,15 +93,15 @@ def test_a_seed_gives_a_clip_the_same_tokens_whatever_its_batch(model: Generator
 def test_a_prepared_model_draws_the_same_tokens(model: Generator, task: str, rows: int) -> None:
     ready = prepare(model, rows)
     assert type(ready.blocks[0].down) is not type(model.blocks[0].down)  # else it compares nothing
-    plan, whole = LAYOUT.plan(task), torch.cat([prompts(task, 3), drawn(model, task, 3, Drawing())], dim=1)
+    plan, whole = LAYOUT.plan(task), torch.cat([prompts(task, 3), drawn(model, task, 3, Sampling())], dim=1)
     ours, theirs = (target_nats(one, plan, whole) for one in (model, ready))
     for name in ours:
         assert torch.allclose(ours[name], theirs[name], atol=1e-5)
-    assert torch.equal(drawn(ready, task, 3, Drawing(guidance=1.5)), drawn(model, task, 3, Drawing(guidance=1.5)))
+    assert torch.equal(drawn(ready, task, 3, Sampling(guidance=1.5)), drawn(model, task, 3, Sampling(guidance=1.5)))
 
 
 def test_a_model_prepared_in_bfloat16_is_nearly_the_same(model: Generator) -> None:
-    plan, whole = LAYOUT.plan("av"), torch.cat([prompts("av", 3), drawn(model, "av", 3, Drawing())], dim=1)
+    plan, whole = LAYOUT.plan("av"), torch.cat([prompts("av", 3), drawn(model, "av", 3, Sampling())], dim=1)
     exact, rounded = (bits_per_clip(target_nats(one, plan, whole)) for one in (model, prepare(model, 3, torch.bfloat16)))
     for name in exact:
         assert torch.allclose(exact[name], rounded[name], rtol=0.03)
@@ -113,16 +113,16 @@ def test_a_cuda_graph_draws_what_plain_steps_draw(model: Generator) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     ready, plan, prompt = prepare(model.cuda(), 6, torch.float32), LAYOUT.plan("v2a"), prompts("v2a", 3).cuda()
-    uniform, how = uniforms(0, ids(3), plan.length - plan.prompt).cuda(), Drawing(guidance=1.5)
+    uniform, how = uniforms(0, ids(3), plan.length - plan.prompt).cuda(), Sampling(guidance=1.5)
     found = sample(ready, plan, prompt, uniform, how, dropped_BP=LAYOUT.dropped("v2a", prompt)).cpu()
     assert torch.equal(found, drawn(model.cpu(), "v2a", 3, how))
 
 
 def test_guidance_of_zero_forgets_the_condition_and_needs_it_dropped(model: Generator) -> None:
-    found = drawn(model, "av", 2, Drawing(guidance=0.0, temperature=0.0))
+    found = drawn(model, "av", 2, Sampling(guidance=0.0, temperature=0.0))
     assert torch.equal(found[0], found[1])  # a cat and a dog
     with pytest.raises(ValueError, match="without their condition"):
-        sample(model, LAYOUT.plan("av"), prompts("av", 2), uniforms(0, ids(2), 11), Drawing(guidance=2.0))
+        sample(model, LAYOUT.plan("av"), prompts("av", 2), uniforms(0, ids(2), 11), Sampling(guidance=2.0))
 
 
 def test_uniform_numbers_belong_to_seed_clip_and_place() -> None:
@@ -136,7 +136,7 @@ def test_uniform_numbers_belong_to_seed_clip_and_place() -> None:
 def test_draws_follow_the_softmax() -> None:
     torch.manual_seed(0)
     logits = torch.randn(6)
-    draws = draw(logits.expand(20_000, -1), torch.rand(20_000, dtype=torch.float64), Drawing(temperature=0.8))
+    draws = draw(logits.expand(20_000, -1), torch.rand(20_000, dtype=torch.float64), Sampling(temperature=0.8))
     expected = 20_000 * (logits / 0.8).softmax(-1)
     assert stats.chisquare(torch.bincount(draws, minlength=6).numpy(), expected.double().numpy(), sum_check=False).pvalue > 0.01
 
@@ -144,24 +144,24 @@ def test_draws_follow_the_softmax() -> None:
 def test_a_uniform_number_picks_the_entry_that_it_falls_into() -> None:
     logits = torch.tensor([0.5, 0.0, 0.3, 0.2]).log().expand(5, -1)
     points = torch.tensor([0.0, 0.499, 0.501, 0.799, 0.999_999_999], dtype=torch.float64)
-    assert draw(logits, points, Drawing()).tolist() == [0, 0, 2, 2, 3]
+    assert draw(logits, points, Sampling()).tolist() == [0, 0, 2, 2, 3]
 
 
 def test_top_k_and_top_p_keep_the_fewest_likeliest() -> None:
     probabilities = torch.tensor([[0.5, 0.25, 0.15, 0.1]])
-    assert (kept(probabilities, Drawing(top_k=2)) > 0).tolist() == [[True, True, False, False]]
-    assert (kept(probabilities, Drawing(top_p=0.7)) > 0).tolist() == [[True, True, False, False]]
-    assert (kept(probabilities, Drawing(top_p=0.8)) > 0).tolist() == [[True, True, True, False]]
-    assert (kept(probabilities, Drawing(top_p=1e-9)) > 0).tolist() == [[True, False, False, False]]
-    assert (kept(probabilities, Drawing(top_k=2, top_p=0.6)) > 0).tolist() == [[True, False, False, False]]  # 0.5 of 0.75 is 0.67
+    assert (kept(probabilities, Sampling(top_k=2)) > 0).tolist() == [[True, True, False, False]]
+    assert (kept(probabilities, Sampling(top_p=0.7)) > 0).tolist() == [[True, True, False, False]]
+    assert (kept(probabilities, Sampling(top_p=0.8)) > 0).tolist() == [[True, True, True, False]]
+    assert (kept(probabilities, Sampling(top_p=1e-9)) > 0).tolist() == [[True, False, False, False]]
+    assert (kept(probabilities, Sampling(top_k=2, top_p=0.6)) > 0).tolist() == [[True, False, False, False]]  # 0.5 of 0.75 is 0.67
     shuffled = torch.tensor([[0.1, 0.5, 0.15, 0.25]]).log().expand(1000, -1)
-    found = draw(shuffled, torch.rand(1000, dtype=torch.float64), Drawing(top_k=2))
+    found = draw(shuffled, torch.rand(1000, dtype=torch.float64), Sampling(top_k=2))
     assert set(found.tolist()) == {1, 3}
 
 
 def test_temperature_zero_is_the_likeliest() -> None:
     logits = torch.randn(4, 9)
-    assert torch.equal(draw(logits, torch.rand(4), Drawing(temperature=0.0)), logits.argmax(-1))
+    assert torch.equal(draw(logits, torch.rand(4), Sampling(temperature=0.0)), logits.argmax(-1))
 
 
 @pytest.mark.parametrize(
@@ -169,13 +169,13 @@ def test_temperature_zero_is_the_likeliest() -> None:
 )
 def test_impossible_ways_to_draw_are_usage_errors(wrong: dict) -> None:
     with pytest.raises(UsageError):
-        Drawing(**wrong)
+        Sampling(**wrong)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_likelihoods_are_those_of_the_masked_softmax(model: Generator, task: str) -> None:
     plan = LAYOUT.plan(task)
-    whole = torch.cat([prompts(task, 2), drawn(model, task, 2, Drawing())], dim=1)
+    whole = torch.cat([prompts(task, 2), drawn(model, task, 2, Sampling())], dim=1)
     hidden = model(whole[:, :-1], torch.tensor(plan.slots)[:-1])
     scores = model.logits(hidden, 0, SPACE.num_codes)
     expected = torch.zeros(2)

@@ -15,7 +15,6 @@ from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
 from avbench.generate import recipes
 from avbench.generate.checkpoint import load_generator
-from avbench.generate.draw import Drawing
 from avbench.generate.generate import Generation
 from avbench.generate.tasks import TASKS
 from avbench.generate.tokens import blanked, load_tokens
@@ -25,7 +24,7 @@ from avbench.train.config import OptimConfig
 from avbench.train.flops import counted
 from avbench.train.log import read_log
 from avbench.train.loop import train
-from avbench.types import ClipBatch, Tokens
+from avbench.types import ClipBatch, Sampling, Tokens
 
 CPU = torch.device("cpu")
 
@@ -97,7 +96,7 @@ def test_a_trained_generator_beats_chance_and_generates_from_the_condition_alone
     assert (trained.tokenizer, trained.tokenizer_revision, trained.layout.classes) == ("toy", "1", ("circle", "square"))
     clips = clips_of(splits.load(f"folder:{clip_folder}", progress=False))
     for task, modality in (("a2v", "video"), ("v2a", "audio")):
-        generation = Generation(toy, trained, task, how=Drawing(guidance=1.25))
+        generation = Generation(toy, trained, task, how=Sampling(guidance=1.25))
         toy.seen.clear()
         made = generation.encode(clips)
         assert all(float(getattr(batch, modality).abs().max()) == 0 for batch in toy.seen)
@@ -109,7 +108,7 @@ def test_a_trained_generator_beats_chance_and_generates_from_the_condition_alone
         paired = generation.paired(clips, decoded)
         assert paired.video is (decoded.video if task == "a2v" else clips.video)
         assert paired.audio is (decoded.audio if task == "v2a" else clips.audio)
-    generation = Generation(toy, trained, "av", how=Drawing())
+    generation = Generation(toy, trained, "av", how=Sampling())
     toy.seen.clear()
     assert generation.encode(clips).codes["joint"].shape == (5, 1, 10)
     assert not toy.seen

@@ -7,7 +7,8 @@ import shutil
 import torch
 from synthetic_runs import content, metric
 
-from avbench.run.samples import sample_name, write_sample
+from avbench.generate.panels import panels
+from avbench.run.samples import sample_name, write_pair, write_sample
 from avbench.types import ClipBatch
 
 RATE, FRAMES, SAMPLES = 24_000, 16, 98_304
@@ -72,9 +73,9 @@ def gallery_runs(runs_dir):
     hostile = save_run(runs_dir, 3, HOSTILE, some, bits=2000.0, manifest={"versions": {HOSTILE: HOSTILE}}, spec__checkpoint=HOSTILE)
     save_run(runs_dir, 4, "static-frame+silence", rows, kind="control", bits=96_000.0)
     for clip in CLIPS[:3]:
-        write_sample(both / "samples", tone_clip(clip), tone_clip(clip, hertz=450, shade=0.4))
-        write_sample(sound / "samples", tone_clip(clip), tone_clip(clip, hertz=300, video=False))
-        write_sample(hostile / "samples", tone_clip(clip), tone_clip(clip, hertz=300, audio=False))
+        write_sample(both / "samples", tone_clip(clip), tone_clip(clip, hertz=450, shade=0.4), write_pair)
+        write_sample(sound / "samples", tone_clip(clip), tone_clip(clip, hertz=300, video=False), write_pair)
+        write_sample(hostile / "samples", tone_clip(clip), tone_clip(clip, hertz=300, audio=False), write_pair)
     return runs_dir
 
 
@@ -82,7 +83,7 @@ def generation_runs(runs_dir):
     """For each task a generator of hostile class labels, with media of two of three clips, and the control of whole real clips."""
     samples = runs_dir.parent / "samples"
     for clip in CLIPS[:2]:
-        write_sample(samples, tone_clip(clip), tone_clip(clip, hertz=300, shade=0.3), "av")
+        write_sample(samples, tone_clip(clip), tone_clip(clip, hertz=300, shade=0.3), panels("av"))
     for task, made in TARGETS.items():
         rows = [{**clip_row(clip, 0.0, label=HOSTILE), "metrics": {"av_align": 0.2 + k / 10}} for k, clip in enumerate(CLIPS[:3])]
         spec = {"task": task, "generator": f"out/{HOSTILE}", "temperature": 0.9, "top_k": 50, "top_p": 0.95, "guidance": 1.5, "seed": 3}
@@ -97,7 +98,7 @@ def generation_runs(runs_dir):
 def many_clips(runs_dir, *, runs=4, clips=1000):
     """Runs of many clips, all with media: one sample's files under every name."""
     source = runs_dir.parent / "one"
-    write_sample(source, tone_clip("x"), tone_clip("x", shade=0.3))
+    write_sample(source, tone_clip("x"), tone_clip("x", shade=0.3), write_pair)
     files = sorted((source / sample_name("x")).iterdir())
     for number in range(runs):
         rows = [clip_row(f"clips/{k:05d}", 20.0 + k * 0.01 + number) for k in range(clips)]

@@ -22,7 +22,7 @@ from avbench.report.labels import LETTER, MAX_LETTERS, Mark, place
 from avbench.report.pages import policy, to_json
 from avbench.report.plot import Axis, linear_ticks, log_ticks, short
 from avbench.report.rate import family, rate_plots
-from avbench.run.samples import write_sample
+from avbench.run.samples import write_pair, write_sample
 
 FLOORS = frozenset({"static-frame", "silence"})
 
@@ -168,7 +168,7 @@ def test_a_run_without_media_says_which_command_makes_them(tmp_path: Path) -> No
 def test_media_of_a_run_are_found_in_either_copy_of_it(tmp_path: Path) -> None:
     folder = save_run(tmp_path / "runs" / "reference", 0, "x", [clip_row("a", 20.0)])
     save_run(tmp_path / "runs", 0, "x", [clip_row("a", 20.0)])
-    write_sample(tmp_path / "runs" / folder.name / "samples", tone_clip("a"), tone_clip("a"))
+    write_sample(tmp_path / "runs" / folder.name / "samples", tone_clip("a"), tone_clip("a"), write_pair)
     done = write_site(tmp_path / "site", runs_dir=tmp_path / "runs", training_dir=tmp_path / "none")
     assert (done.num_runs, done.num_sampled) == (1, 1)
 

@@ -1,0 +1,75 @@
+"""Is what came back a clip of the split? Checked, never guessed: what a decoder gets wrong fails the clip and says what was seen."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from avbench.errors import AvbenchError
+from avbench.types import ClipBatch, Tokens
+
+SLACK = 0.01  # beyond [0, 1] or [-1, 1]: a resampler's or half precision's overshoot is clamped, more is another range
+
+
+def check_duration(tokens: Tokens, reference: ClipBatch) -> None:
+    """Raises AvbenchError where the tokens claim another length than the clips have: rates would be of that length."""
+    duration = duration_s(reference)
+    if abs(tokens.duration_s - duration) > 1e-4 * duration:
+        raise AvbenchError(f"the tokens say that a clip lasts {tokens.duration_s:g} s; the split's last {duration:g} s")
+
+
+def duration_s(clips: ClipBatch) -> float:
+    """Seconds of a clip, by its frames, or by its samples where it has none."""
+    if clips.video is not None:
+        return clips.video.shape[1] / clips.fps
+    assert clips.audio is not None
+    return clips.audio.shape[2] / clips.sample_rate
+
+
+def conform(reference: ClipBatch, recon: ClipBatch, modalities: frozenset[str]) -> ClipBatch:
+    """`recon` with the reference's ids, on its device, audio trimmed. Raises AvbenchError where it does not fit."""
+    if not isinstance(recon, ClipBatch):
+        raise AvbenchError(f"decode returned {type(recon).__name__}, not ClipBatch")
+    video = _video(reference, recon) if "video" in modalities else None
+    audio = _audio(reference, recon) if "audio" in modalities else None
+    return replace(
+        recon, ids=reference.ids, labels=reference.labels, video=video, audio=audio, fps=reference.fps, sample_rate=reference.sample_rate
+    )
+
+
+def _video(reference: ClipBatch, recon: ClipBatch) -> Tensor:
+    assert reference.video is not None
+    if recon.video is None:
+        raise AvbenchError("decode returned no video, though the tokenizer's info declares it")
+    if recon.video.shape != reference.video.shape:
+        raise AvbenchError(f"decoded video has shape {tuple(recon.video.shape)}, the reference {tuple(reference.video.shape)}")
+    if abs(recon.fps - reference.fps) > 1e-4 * reference.fps:
+        raise AvbenchError(f"decoded video is at {recon.fps:g} frames a second, the split at {reference.fps:g}")
+    return _in_range(recon.video.to(reference.video.device), "video", 0.0)
+
+
+def _audio(reference: ClipBatch, recon: ClipBatch) -> Tensor:
+    assert reference.audio is not None
+    if recon.audio is None:
+        raise AvbenchError("decode returned no audio, though the tokenizer's info declares it")
+    if recon.sample_rate != reference.sample_rate:
+        raise AvbenchError(f"decoded audio is at {recon.sample_rate} Hz, the split at {reference.sample_rate} Hz")
+    wanted = reference.audio.shape
+    if recon.audio.ndim != 3 or recon.audio.shape[:2] != wanted[:2] or recon.audio.shape[2] < wanted[2]:
+        raise AvbenchError(f"decoded audio has shape {tuple(recon.audio.shape)}, the reference {tuple(wanted)}; only longer is trimmed")
+    return _in_range(recon.audio[..., : wanted[2]].to(reference.audio.device), "audio", -1.0)
+
+
+def _in_range(x: Tensor, name: str, lowest: float) -> Tensor:
+    """Float32 in [lowest, 1]. Raises AvbenchError for integers, NaN, and values that are of another range."""
+    low, high = (float(end) for end in x.aminmax()) if x.dtype != torch.bool else (0.0, 1.0)
+    if not x.is_floating_point():
+        raise AvbenchError(
+            f"decoded {name} is {str(x.dtype).removeprefix('torch.')} from {low:g} to {high:g}; floats in [{lowest:g}, 1] belong there"
+        )
+    bad = int((~torch.isfinite(x)).sum())
+    if bad:
+        raise AvbenchError(f"decoded {name} has {bad:,} values that are NaN or infinite")
+    if low < lowest - SLACK or high > 1 + SLACK:
+        raise AvbenchError(f"decoded {name} goes from {low:.4g} to {high:.4g}; [{lowest:g}, 1] is its range (clamp it where it is made)")
+    return x.float().clamp(lowest, 1)

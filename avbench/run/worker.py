@@ -1,0 +1,277 @@
+"""The decoder in another interpreter: bytes in, clips out. It never sees a reference, and nothing of what `encode` may have left behind.
+
+Main process and worker talk through a socket of their own: frames of a length (u32, big-endian), a JSON header of that length, and as many
+raw bytes as the header's "bytes" says. Nothing is unpickled, sizes are bounded before they are read, and what the worker prints goes to
+stderr. A worker that dies, hangs or answers nonsense costs the clips in hand; the next call starts another one.
+
+This module is both ends: `Worker` here, `python -m avbench.run.worker FD` there.
+"""
+
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from avbench.errors import AvbenchError
+from avbench.run import payload
+from avbench.task import DecoderSpec, Task
+from avbench.types import ClipBatch
+
+LOAD_TIMEOUT_S = 900.0
+TIMEOUT_S = 600.0  # of a batch; a decoder on a busy CPU may take minutes
+MAX_HEADER = 2**16
+MAX_MODALITY_BYTES = 2**32
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8,
+          torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)}  # fmt: skip
+_LENGTH = struct.Struct(">I")
+
+
+class CannotLoad(AvbenchError):
+    """The decoder cannot be had in a process of its own: no clip's fault."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """Clips as the decoder gave them, unchecked; seconds: of its `decode` alone. peak_memory_mb: of its process so far."""
+
+    clips: ClipBatch
+    seconds: float
+    peak_memory_mb: float = 0.0
+
+
+class Decoder(Protocol):
+    """Bytes to clips, in whatever process."""
+
+    def decode(self, payloads: Sequence[bytes], *, seed: int) -> Decoded:
+        """Raises AvbenchError where it fails."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class InProcess:
+    """`task.decode` here: for what is made of real clips, and to measure what isolation costs."""
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self.task, self.device = task, device
+
+    def decode(self, payloads: Sequence[bytes], *, seed: int) -> Decoded:
+        torch.manual_seed(seed)
+        with torch.inference_mode():
+            tokens = payload.from_bytes(payloads).to(self.device)
+            started = time.perf_counter()
+            try:
+                clips = self.task.decode(tokens)
+            except (Exception, SystemExit) as error:
+                raise AvbenchError(f"decode failed: {type(error).__name__}: {error}") from error
+            _synchronise(self.device)
+        return Decoded(clips=clips, seconds=time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Worker:
+    """The main process's end. Starts at once and loads meanwhile; `decode` waits for it."""
+
+    def __init__(self, spec: DecoderSpec, device: torch.device, modalities: frozenset[str], *, timeout_s: float = TIMEOUT_S) -> None:
+        self.spec, self.device, self.modalities, self.timeout_s = spec, device, sorted(modalities), timeout_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._start()
+
+    def decode(self, payloads: Sequence[bytes], *, seed: int) -> Decoded:
+        """Clips on the CPU. Raises AvbenchError where these clips cannot be decoded, CannotLoad where none can."""
+        if self._process is None:
+            self._start()
+        if not self._ready:
+            self._await_ready()
+        started = time.perf_counter()
+        try:
+            self._socket.settimeout(self.timeout_s)
+            _send(self._socket, {"sizes": [len(part) for part in payloads], "seed": seed}, *payloads)
+            header = _receive_header(self._socket, started + self.timeout_s)
+            if "error" in header:
+                raise AvbenchError(str(header["error"])[:500])
+            clips = self._clips(header, len(payloads), started + self.timeout_s)
+            return Decoded(clips=clips, seconds=float(header["seconds"]), peak_memory_mb=float(header["peak_memory_mb"]))
+        except TimeoutError as error:
+            self._kill()
+            raise AvbenchError(f"decode gave no answer in {self.timeout_s:g} s; its process was ended") from error
+        except (OSError, EOFError) as error:
+            raise AvbenchError(f"decode's process died ({self._kill()})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
+            self._kill()
+            raise AvbenchError(f"decode's process gave no clip that can be read: {error}") from error
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._kill()
+
+    def _start(self) -> None:
+        here, there = socket.socketpair()
+        with there:
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+            command = [sys.executable, "-P", "-m", "avbench.run.worker", str(there.fileno())]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=(there.fileno(),), env=environment, start_new_session=True
+            )
+        self._socket, self._ready = here, False
+        here.settimeout(LOAD_TIMEOUT_S)
+        setup = {**asdict(self.spec), "device": str(self.device), "modalities": self.modalities, "threads": torch.get_num_threads()}
+        _send(here, setup)
+
+    def _await_ready(self) -> None:
+        try:
+            answer = _receive_header(self._socket, time.perf_counter() + LOAD_TIMEOUT_S)
+        except (OSError, EOFError, ValueError) as error:
+            raise CannotLoad(f"{self.spec.tokenizer} cannot be loaded in a process of its own ({self._kill()})") from error
+        if "error" in answer:
+            self._kill()
+            raise CannotLoad(f"{self.spec.tokenizer} cannot be loaded in a process of its own: {str(answer['error'])[:500]}")
+        self._ready = True
+
+    def _clips(self, header: dict[str, Any], count: int, deadline: float) -> ClipBatch:
+        parts: dict[str, Tensor] = {}
+        for name, told in header["parts"].items():
+            dtype, shape = DTYPES[told["dtype"]], [int(size) for size in told["shape"]]
+            size = torch.tensor([], dtype=dtype).element_size()
+            for side in shape:
+                size *= side
+            if name not in self.modalities or not 1 <= len(shape) <= 8 or min(shape) < 1 or size > MAX_MODALITY_BYTES:
+                raise ValueError(f"{name} {told['dtype']} of shape {shape}, for {count} clips")
+            data = bytearray(size)
+            _receive_into(self._socket, memoryview(data), deadline)
+            parts[name] = torch.frombuffer(data, dtype=dtype).reshape(shape)
+        return ClipBatch(
+            video=parts.get("video"), audio=parts.get("audio"), fps=float(header["fps"]), sample_rate=int(header["sample_rate"])
+        )
+
+    def _kill(self) -> str:
+        """End the process, if it has not ended; how it ended by itself."""
+        assert self._process is not None
+        self._socket.close()
+        try:
+            code = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            code = None
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+        if code is None:
+            return "it was ended"
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _send(connection: socket.socket, header: dict[str, Any], *bodies: bytes | memoryview) -> None:
+    text = json.dumps(header).encode()
+    connection.sendall(_LENGTH.pack(len(text)) + text)
+    for body in bodies:
+        connection.sendall(body)
+
+
+def _receive_header(connection: socket.socket, deadline: float | None) -> dict[str, Any]:
+    """Raises EOFError where the other end has gone, TimeoutError after `deadline`, ValueError for anything but a small JSON object."""
+    (length,) = _LENGTH.unpack(_receive(connection, _LENGTH.size, deadline))
+    if length > MAX_HEADER:
+        raise ValueError(f"a header of {length} bytes")
+    header = json.loads(_receive(connection, length, deadline))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
+    return header
+
+
+def _receive(connection: socket.socket, size: int, deadline: float | None) -> bytes:
+    data = bytearray(size)
+    _receive_into(connection, memoryview(data), deadline)
+    return bytes(data)
+
+
+def _receive_into(connection: socket.socket, view: memoryview, deadline: float | None) -> None:
+    while view:
+        if deadline is not None:
+            left = deadline - time.perf_counter()
+            if left <= 0:
+                raise TimeoutError
+            connection.settimeout(left)
+        count = connection.recv_into(view)
+        if not count:
+            raise EOFError
+        view = view[count:]
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory this process has held so far, in MB: of the GPU on a CUDA device, else resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+# The other end: everything below runs in the worker.
+
+
+def _serve(connection: socket.socket) -> None:
+    from avbench import registry
+
+    setup = _receive_header(connection, None)
+    torch.set_num_threads(int(setup["threads"]))
+    device = torch.device(setup["device"])
+    try:
+        tokenizer = registry.load_tokenizer(setup["tokenizer"], checkpoint=setup["checkpoint"], device=device, seed=setup["seed"])
+    except (Exception, SystemExit) as error:
+        _send(connection, {"error": str(error) if isinstance(error, AvbenchError) else f"{type(error).__name__}: {error}"})
+        return
+    _send(connection, {"ready": True})
+    while True:
+        try:
+            request = _receive_header(connection, None)
+        except EOFError:
+            return
+        payloads = [_receive(connection, size, None) for size in request["sizes"]]
+        try:
+            torch.manual_seed(request["seed"])
+            with torch.inference_mode():
+                tokens = payload.from_bytes(payloads).to(device)
+                started = time.perf_counter()
+                clips = tokenizer.decode(tokens)
+                _synchronise(device)
+                seconds = time.perf_counter() - started
+            header, bodies = _answer(clips, setup["modalities"])
+            header |= {"seconds": seconds, "peak_memory_mb": peak_memory_mb(device)}
+        except (Exception, SystemExit) as error:
+            _send(connection, {"error": f"decode failed: {type(error).__name__}: {error}"[:1000]})
+            continue
+        _send(connection, header, *bodies)
+
+
+def _answer(clips: ClipBatch, modalities: Sequence[str]) -> tuple[dict[str, Any], list[memoryview]]:
+    if not isinstance(clips, ClipBatch):
+        raise TypeError(f"it returned {type(clips).__name__}, not ClipBatch")
+    found = {name: part for name, part in (("video", clips.video), ("audio", clips.audio)) if part is not None and name in modalities}
+    tensors = {name: part.detach().cpu().contiguous() for name, part in found.items()}
+    parts = {name: {"dtype": str(part.dtype).removeprefix("torch."), "shape": list(part.shape)} for name, part in tensors.items()}
+    bodies = [part.reshape(-1).view(torch.uint8).numpy().data for part in tensors.values()]
+    return {"parts": parts, "fps": float(clips.fps), "sample_rate": int(clips.sample_rate)}, bodies
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's matter; it closes the socket
+    with socket.socket(fileno=int(sys.argv[1])) as _connection:
+        _serve(_connection)
