@@ -4,7 +4,7 @@ A per-clip metric (PSNR) gives one number a clip and its value is their mean. A 
 features of reference and reconstruction as the row and computes the distance in the end.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 from avbench.types import ClipBatch, Tokens
+
+RECONSTRUCTION = frozenset({"reconstruct"})
+GENERATION = frozenset({"a2v", "v2a", "av"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,15 @@ class MetricInfo:
     protocol: str  # backbone, weights' sha256, resize, padding, caps: everything that changes the number
     min_clips: int = 1  # fewer and the value is n/a
     version: int = 1  # raise it when the rows or the value change though `protocol` says the same
+    tasks: frozenset[str] = RECONSTRUCTION  # whose runs it is made for
+    default: bool = True  # part of a run of these tasks that names no metrics; False: a slower or near-duplicate variant
+    per_clip: bool = False  # rows are one number a clip and the value is their mean: its interval is the bootstrap's
+
+
+def of_generated(info: MetricInfo) -> MetricInfo:
+    """The same distance, called "g...", between the real clips of a split and as many generated ones."""
+    protocol = f"generated against the split's real clips, as many of each; {info.protocol}"
+    return replace(info, name=f"g{info.name}", protocol=protocol, tasks=GENERATION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +55,10 @@ class MetricOptions:
 
 @runtime_checkable
 class Metric(Protocol):
-    """A metric plugin. Raise `MetricUnavailable` in the constructor where weights or an extra are missing."""
+    """A metric plugin. Raise `MetricUnavailable` in the constructor where weights or an extra are missing.
+
+    `info` stands on the class, so that a run knows whose default it is before anything is loaded; a constructor may refine its protocol.
+    """
 
     info: MetricInfo
 
@@ -61,7 +76,7 @@ class MetricUnavailable(Exception):
 
 
 class PerClipMetric:
-    """Base of metrics whose value is the mean of one number a clip (clips without a value, NaN, left out)."""
+    """Base of metrics whose value is the mean of one number a clip (clips without a value, NaN, left out); info says per_clip=True."""
 
     def compute(self, rows: np.ndarray) -> float:
         return float(np.nanmean(rows)) if np.isfinite(rows).any() else float("nan")

@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from avbench.board.columns import metrics_of
 from avbench.errors import AvbenchError, UsageError, unknown_name
-from avbench.metric import Metric, MetricOptions
+from avbench.metric import Metric, MetricInfo, MetricOptions
 from avbench.task import Task
 from avbench.tokenizer import Tokenizer, TokenizerOptions
 from avbench.types import DEFAULT_TASK
@@ -27,27 +26,6 @@ GROUPS = {
     "task": "avbench.tasks",
     "recipe": "avbench.recipes",
 }
-# Offered by name, not part of a run that names no metrics: slower or near-duplicate variants of a default one.
-OPTIONAL_METRICS = frozenset(
-    {
-        "lpips_vgg",
-        "si_sdr_zero_mean",
-        # of generated clips
-        "gfvd",
-        "gfad_aisfx",
-        "gfad_vggish",
-        "desync",
-        "ib_score",
-        "clap_score",
-        "class_accuracy_video",
-        "class_accuracy_audio",
-        "class_accuracy_av",
-        "av_agreement",
-        "av_agreement_soft",
-        "nearest_train_video",
-        "nearest_train_audio",
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +120,16 @@ def load_task(name: str) -> Task:
 
 
 def default_metrics(task: str = DEFAULT_TASK) -> tuple[str, ...]:
-    """The metrics of a run that names none: of reconstructions all, plugins' included; of generated clips those of their board."""
-    known = plugins("metric")
-    if task == DEFAULT_TASK:
-        return tuple(name for name in known if name not in OPTIONAL_METRICS)
-    return tuple(name for name in metrics_of(task) if name in known)
+    """The metrics of a run of `task` that names none: those whose `info` says so, plugins' included."""
+    return tuple(name for name, plugin in plugins("metric").items() if _is_default(plugin, task))
+
+
+def _is_default(plugin: Plugin, task: str) -> bool:
+    try:
+        info: MetricInfo = plugin.load().info
+    except AvbenchError:
+        return task == DEFAULT_TASK  # it cannot be imported: a row that says so is better than none
+    return info.default and task in info.tasks
 
 
 def _composite(name: str, checkpoint: str | None, device: torch.device | str, seed: int) -> Tokenizer:

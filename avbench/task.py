@@ -24,7 +24,7 @@ from avbench.tokenizer import TokenizerInfo
 from avbench.types import ClipBatch, RunSpec, Tokens
 
 if TYPE_CHECKING:
-    from avbench.data.splits import Split
+    from avbench.data.batches import Split
 
 MODALITIES = frozenset({"video", "audio"})
 

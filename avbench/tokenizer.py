@@ -9,9 +9,10 @@ Register the class (or any callable that returns a tokenizer) under the entry-po
 `avbench run --tokenizer path/to/file.py:MyTokenizer`. `avbench check NAME` tells whether it keeps the rules below.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -31,6 +32,13 @@ class TokenizerInfo:
     parameters: int = 0  # learned numbers used for encode and decode
     trained_on: str = "nothing"
     kind: str = "learned"  # "learned", "classical", "linear" or "control"
+    stream_lengths: Mapping[str, int] | None = None  # where a stream "joint" is cut: {"video": 256, "audio": 120}
+    shipped_generator: Path | None = None  # folder of a generator of these tokens that came with it
+
+    def facts(self) -> dict[str, Any]:
+        """As manifest.json and result.json have it: what is shown beside the row."""
+        hidden = ("stream_lengths", "shipped_generator")
+        return {**{key: value for key, value in asdict(self).items() if key not in hidden}, "modalities": sorted(self.modalities)}
 
 
 @dataclass(frozen=True, kw_only=True)

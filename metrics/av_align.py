@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avbench.metric import MetricInfo, PerClipMetric
+from avbench.metric import GENERATION, RECONSTRUCTION, MetricInfo, PerClipMetric
 from avbench.types import ClipBatch, Tokens
 
 ONSET_RATE = 22_050  # Hz, librosa's default, at which its onset parameters are tuned
@@ -90,6 +90,8 @@ class AvAlign(PerClipMetric):
         unit="",
         higher_is_better=True,
         needs=frozenset({"video", "audio"}),
+        per_clip=True,
+        tasks=RECONSTRUCTION | GENERATION,
         protocol=(
             f"AV-Align of the reconstruction at the split's fps and size (the window is one frame, so fps decides), librosa onset "
             f"defaults at {ONSET_RATE} Hz, OpenCV Farneback flow of uint8 gray frames, maxima of at least {MIN_FLOW} pixels, "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from avbench import weights
-from avbench.metric import MetricInfo, MetricOptions, MetricUnavailable, PerClipMetric
+from avbench.metric import GENERATION, MetricInfo, MetricOptions, MetricUnavailable, PerClipMetric
 from avbench.metrics.features import clap
 from avbench.metrics.features.clap_inputs import as_text, load_vocabulary
 from avbench.types import ClipBatch, Tokens
@@ -36,6 +36,8 @@ class ClapScore(PerClipMetric):
         unit="",
         higher_is_better=True,
         needs=frozenset({"audio"}),
+        per_clip=True,
+        tasks=GENERATION,
         protocol=(
             f"CLAP score, x1: mean cosine of laion_clap 630k-audioset-best embeddings (weights {_SHA256}, no fusion) of the clip's audio "
             "(48 kHz mono, torchaudio resample, 16 bits, repeated to 10 s and padded) and of its class name, underscores read as spaces, "

@@ -6,11 +6,13 @@ benchmarks/classifier.py): accuracy 0.995 by video, 0.932 by audio, 0.987 by bot
 clip. B clips, K classes.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from avbench.metric import MetricInfo, MetricOptions, PerClipMetric
+from avbench.metric import GENERATION, MetricInfo, MetricOptions, PerClipMetric
 from avbench.metrics.features import classifier as real_clips
 from avbench.metrics.features import training_clips
 from avbench.metrics.features.frozen import MODALITIES, NAMES, Frozen
@@ -33,10 +35,17 @@ def shared_mass(video: np.ndarray, audio: np.ndarray) -> np.ndarray:
     return (video * audio).sum(axis=1)  # type: ignore[no-any-return]
 
 
+def _info(name: str, *modalities: str) -> MetricInfo:
+    """The protocol is told by an object that knows its classes."""
+    return MetricInfo(
+        name=name, unit="", higher_is_better=True, needs=frozenset(modalities), protocol="", per_clip=True, tasks=GENERATION
+    )  # fmt: skip
+
+
 class _Agreement(PerClipMetric):
     """What the metrics here have in common. `modalities`: what is looked at; `heads`: which parts of the classifier."""
 
-    name: str
+    info: MetricInfo
     heads: tuple[str, ...]
     modalities: tuple[str, ...]
     what: str
@@ -48,9 +57,7 @@ class _Agreement(PerClipMetric):
         networks = self.modalities if real_clips.fitted_file().exists() else MODALITIES  # a fit is of all heads
         self.frozen = {modality: Frozen(modality, options) for modality in networks}
         self.classifier = Once(lambda: real_clips.load(options))
-        self.info = MetricInfo(
-            name=self.name, unit="", higher_is_better=True, needs=frozenset(self.modalities), protocol=self._protocol()
-        )  # fmt: skip
+        self.info = replace(self.info, protocol=self._protocol())
 
     def _protocol(self) -> str:
         num_classes = len(set(training_clips.labels()))
@@ -84,28 +91,32 @@ class _ClassAccuracy(_Agreement):
 class ClassAccuracyVideo(_ClassAccuracy):
     """Share of the clips whose video a classifier of real clips puts into their reference's class."""
 
-    name, heads, modalities = "class_accuracy_video", ("video",), ("video",)
+    heads, modalities = ("video",), ("video",)
+    info = _info("class_accuracy_video", *modalities)
     what = "share of clips whose video is classified as their reference's label"
 
 
 class ClassAccuracyAudio(_ClassAccuracy):
     """Share of the clips whose audio a classifier of real clips puts into their reference's class."""
 
-    name, heads, modalities = "class_accuracy_audio", ("audio",), ("audio",)
+    heads, modalities = ("audio",), ("audio",)
+    info = _info("class_accuracy_audio", *modalities)
     what = "share of clips whose audio is classified as their reference's label"
 
 
 class ClassAccuracyAv(_ClassAccuracy):
     """Share of the clips that a classifier of real video and audio together puts into their reference's class."""
 
-    name, heads, modalities = "class_accuracy_av", ("av",), ("video", "audio")
+    heads, modalities = ("av",), ("video", "audio")
+    info = _info("class_accuracy_av", *modalities)
     what = "share of clips whose video and audio together are classified as their reference's label"
 
 
 class AvAgreement(_Agreement):
     """Share of the clips whose video and audio are put into the same class, each by its own classifier; labels are not looked at."""
 
-    name, heads, modalities = "av_agreement", ("video", "audio"), ("video", "audio")
+    heads, modalities = ("video", "audio"), ("video", "audio")
+    info = _info("av_agreement", *modalities)
     what = "share of clips whose video and audio are classified alike, each by itself"
 
     def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
@@ -117,7 +128,8 @@ class AvAgreement(_Agreement):
 class AvAgreementSoft(_Agreement):
     """Probability that classes drawn for a clip's video and for its audio are the same, each by its own classifier."""
 
-    name, heads, modalities = "av_agreement_soft", ("video", "audio"), ("video", "audio")
+    heads, modalities = ("video", "audio"), ("video", "audio")
+    info = _info("av_agreement_soft", *modalities)
     what = "sum over classes of P(class | video) x P(class | audio), mean over clips"
 
     def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from avbench import weights
-from avbench.metric import MetricInfo, MetricOptions, PerClipMetric
+from avbench.metric import GENERATION, MetricInfo, MetricOptions, PerClipMetric
 from avbench.metrics.features import synchformer, synchformer_inputs
 from avbench.metrics.features.synchformer import OFFSETS, Synchformer
 from avbench.types import ClipBatch, Tokens
@@ -46,6 +46,8 @@ class DeSync(PerClipMetric):
         unit="s",
         higher_is_better=False,
         needs=frozenset({"video", "audio"}),
+        per_clip=True,
+        tasks=GENERATION,
         protocol=(
             f"DeSync, Synchformer 24-01-04T16-39-21 (weights {_SHA256}); clips shorter than 4.8 s looped to 4.8 s; 25 fps by repeating "
             "frames by time, short side to 224 bicubic, centre 224x224; 16 kHz mono, torchaudio resample; 14 segments of 0.64 s, half "

@@ -5,14 +5,13 @@ against those of all reconstructions. Biased upwards for few clips, and more so 
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from avbench import weights
-from avbench.metric import MetricInfo, MetricOptions
+from avbench.metric import MetricInfo, MetricOptions, of_generated
 from avbench.metrics.features import vggish
 from avbench.metrics.features.cache import cached_features
 from avbench.metrics.features.recent import features_of
@@ -99,17 +98,13 @@ class FadVggish(_Fad):
         self.embed = lambda audio, sample_rate: vggish.embed(model, audio, sample_rate)
 
 
-def _generated(info: MetricInfo) -> MetricInfo:
-    return replace(info, name=f"g{info.name}", protocol=f"generated against the split's real clips, as many of each; {info.protocol}")
-
-
 class GFadAisfx(FadAisfx):
     """FAD of generated clips under the sound-effects CNN, between the test split's clips and as many generated ones."""
 
-    info = _generated(FadAisfx.info)
+    info = of_generated(FadAisfx.info)
 
 
 class GFadVggish(FadVggish):
     """FAD of generated clips under VGGish, between the test split's clips and as many generated ones."""
 
-    info = _generated(FadVggish.info)
+    info = of_generated(FadVggish.info)

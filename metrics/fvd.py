@@ -4,14 +4,12 @@ I3D's 400 Kinetics logits of every clip; Fréchet distance between Gaussians fit
 clips (two samples of one 400-d normal: 159 at N = 512, 40 at N = 2048), so values with different N are not comparable.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from avbench import weights
-from avbench.metric import MetricInfo, MetricOptions
+from avbench.metric import MetricInfo, MetricOptions, of_generated
 from avbench.metrics.features.cache import cached_features
 from avbench.metrics.features.recent import features_of
 from avbench.metrics.frechet import DDOF, frechet_from_features
@@ -66,7 +64,7 @@ class Fvd:
 class GFvd(Fvd):
     """FVD of generated clips: the same distance, between the test split's clips and as many generated ones."""
 
-    info = replace(Fvd.info, name="gfvd", protocol=f"generated against the split's real clips, as many of each; {Fvd.info.protocol}")
+    info = of_generated(Fvd.info)
 
 
 def _unnamed(count: int) -> tuple[str, ...]:

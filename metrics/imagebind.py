@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avbench import weights
-from avbench.metric import MetricInfo, MetricOptions, PerClipMetric
+from avbench.metric import GENERATION, MetricInfo, MetricOptions, PerClipMetric
 from avbench.metrics.features import imagebind
 from avbench.types import ClipBatch, Tokens
 
@@ -28,6 +28,8 @@ class IbScore(PerClipMetric):
         unit="",
         higher_is_better=True,
         needs=frozenset({"video", "audio"}),
+        per_clip=True,
+        tasks=GENERATION,
         protocol=(
             f"IB-score, x1: mean cosine of ImageBind-huge embeddings (weights {_SHA256}) of the clip's video (5 spans of 2 s at the "
             "split's fps, first and last frame of each, short side to 224 bilinear, 3 crops, which are one for a square picture) and audio "

@@ -3,6 +3,8 @@
 The network: avbench/nn/pretrained/lpips.py. Per frame at its own size, mean over frames.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +52,7 @@ def _info(name: str, net: Net) -> MetricInfo:
         unit="",
         higher_is_better=False,
         needs=frozenset({"video"}),
+        per_clip=True,
         protocol=f"LPIPS v0.1 {net} (trunk {trunk_name(net)}), no resize; mean over frames, clips",
     )
 
@@ -73,4 +76,4 @@ class LpipsVgg(LpipsAlex):
     """Mean over clips of `lpips` with VGG16, as LARP reports it."""
 
     net: Net = "vgg"
-    info = _info("lpips_vgg", "vgg")
+    info = replace(_info("lpips_vgg", "vgg"), default=False)

@@ -4,11 +4,13 @@ The real test clip at the same place in the split says how near to the training 
 far between classes. A ratio near 1: as new as real clips; well below 1: copied. B clips, N training clips, D numbers a clip.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from avbench.metric import MetricInfo, MetricOptions, PerClipMetric
+from avbench.metric import GENERATION, MetricInfo, MetricOptions, PerClipMetric
 from avbench.metrics.features import training_clips
 from avbench.metrics.features.frozen import NAMES, Frozen
 from avbench.metrics.features.once import Once
@@ -32,10 +34,17 @@ def distance_ratio(recon: np.ndarray, reference: np.ndarray, training: np.ndarra
     return np.where(real > 0, np.minimum(ratio, MAX_RATIO), np.nan)
 
 
+def _info(name: str, modality: str) -> MetricInfo:
+    """The protocol is told by an object that knows its training clips. No direction: noise is far from every training clip, too."""
+    return MetricInfo(
+        name=name, unit="", higher_is_better=None, needs=frozenset({modality}), protocol="", per_clip=True, tasks=GENERATION
+    )  # fmt: skip
+
+
 class _NearestTrain(PerClipMetric):
     """Mean over clips of `distance_ratio` in one modality."""
 
-    name: str
+    info: MetricInfo
     modality: str
 
     def __init__(self, options: MetricOptions) -> None:
@@ -44,11 +53,8 @@ class _NearestTrain(PerClipMetric):
         training_clips.check_classes(options.classes)
         self.frozen = Frozen(self.modality, options)
         self.training = Once(lambda: self.frozen.of_split(training_clips.load()))
-        self.info = MetricInfo(
-            name=self.name,
-            unit="",
-            higher_is_better=None,  # above 1 is not better than 1: noise is far from every training clip
-            needs=frozenset({self.modality}),
+        self.info = replace(
+            self.info,
             protocol=f"Euclidean distance to the nearest of the first {training_clips.CLIPS} clips of {training_clips.SPLIT} "
             f"({training_clips.identity()[:8]}) over that of the reference, at most {MAX_RATIO:g}; {NAMES[self.modality]}; mean over clips",
         )
@@ -63,10 +69,10 @@ class _NearestTrain(PerClipMetric):
 class NearestTrainVideo(_NearestTrain):
     """Distance of the video to the nearest training clip's, as a ratio to the reference's; well below 1 means copying."""
 
-    name, modality = "nearest_train_video", "video"
+    info, modality = _info("nearest_train_video", "video"), "video"
 
 
 class NearestTrainAudio(_NearestTrain):
     """Distance of the audio to the nearest training clip's, as a ratio to the reference's; well below 1 means copying."""
 
-    name, modality = "nearest_train_audio", "audio"
+    info, modality = _info("nearest_train_audio", "audio"), "audio"

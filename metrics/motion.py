@@ -55,6 +55,7 @@ class PsnrMotion(PerClipMetric):
         unit="dB",
         higher_is_better=True,
         needs=frozenset({"video"}),
+        per_clip=True,
         protocol=f"{MASK_PROTOCOL}; MSE over a clip's moving pixels, then dB; a clip capped at {CAP_DB:g} dB; mean over clips that move",
     )
 
@@ -70,6 +71,7 @@ class LpipsMotion(PerClipMetric):
         unit="",
         higher_is_better=False,
         needs=frozenset({"video"}),
+        per_clip=True,
         protocol=f"{MASK_PROTOCOL}; LPIPS v0.1 alex (trunk {trunk_name('alex')}) of whole frames, no resize; layers' maps bilinear to the "
         "frame's size, summed; mean over a clip's moving pixels, then over clips that move",
     )

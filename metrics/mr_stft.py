@@ -41,6 +41,7 @@ class MrStft(PerClipMetric):
         unit="",
         higher_is_better=False,
         needs=frozenset({"audio"}),
+        per_clip=True,
         protocol=(
             "auraloss MultiResolutionSTFTLoss: FFT 1024/2048/512, hop 120/240/50, window 600/1200/240 (Hann), spectral convergence "
             "+ log magnitude, mean over resolutions, one clip at a time, at the split's sample rate, digitally silent reference left out"

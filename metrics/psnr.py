@@ -40,6 +40,7 @@ class Psnr(PerClipMetric):
         unit="dB",
         higher_is_better=True,
         needs=frozenset({"video"}),
+        per_clip=True,
         protocol=f"MSE over the whole clip, RGB in [0,1], then dB; a clip capped at {CAP_DB:g} dB; mean over clips",
     )
 

@@ -121,6 +121,7 @@ class SiSdr(PerClipMetric):
         unit="dB",
         higher_is_better=True,
         needs=frozenset({"audio"}),
+        per_clip=True,
         protocol=f"SI-SDR at the split's sample rate, no mean removal, no alignment, channels together, {_LIMITS}",
     )
 
@@ -142,6 +143,8 @@ class SiSdrZeroMean(SiSdr):
         unit="dB",
         higher_is_better=True,
         needs=frozenset({"audio"}),
+        per_clip=True,
+        default=False,  # music and speech have no mean to speak of
         protocol=f"SI-SDR at the split's sample rate, each channel's mean removed, no alignment, channels together, {_LIMITS}",
     )
 
@@ -157,6 +160,7 @@ class SiSdrAligned(SiSdr):
         unit="dB",
         higher_is_better=True,
         needs=frozenset({"audio"}),
+        per_clip=True,
         protocol=(
             f"SI-SDR at the split's sample rate, no mean removal, best whole-sample shift within +-{1000 * MAX_SHIFT_S:g} ms a clip, "
             f"on the overlap (at least half of either clip's energy), channels together, {_LIMITS}"

@@ -81,7 +81,9 @@ def _stream_histogram(tokens: Tokens, name: str) -> Tensor:
 class TokensPerSecond(PerClipMetric):
     """`tokens_per_second`."""
 
-    info = MetricInfo(name="tokens_per_s", unit="1/s", higher_is_better=None, needs=frozenset(), protocol=f"{_CODES}, per second of clip")
+    info = MetricInfo(
+        name="tokens_per_s", unit="1/s", higher_is_better=None, needs=frozenset(), per_clip=True, protocol=f"{_CODES}, per second of clip"
+    )
 
     def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
         return tokens_per_second(tokens)
@@ -95,6 +97,7 @@ class BitsPerSecond(PerClipMetric):
         unit="bit/s",
         higher_is_better=None,
         needs=frozenset(),
+        per_clip=True,
         protocol=f"{_CODES}, log2(vocab) bits each, per second of clip; no entropy coding, no container",
     )
 

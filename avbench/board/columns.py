@@ -83,12 +83,6 @@ def load_boards(folder: Path = FOLDER) -> tuple[Board, ...]:
     return tuple(load_board(name, folder) for name in ("reconstruct", "generate"))
 
 
-def metrics_of(task: str) -> tuple[str, ...]:
-    """Names of the columns of the board that shows `task`; "parameters" and other costs among them."""
-    (board,) = (board for board in load_boards() if task in board.tasks)
-    return tuple(column.metric for column in board.columns)
-
-
 def load_reported(folder: Path = FOLDER) -> tuple[Reported, ...]:
     """The published tables of leaderboards/reported.toml."""
     content = tomllib.loads((folder / "reported.toml").read_text(encoding="utf-8"))

@@ -40,7 +40,7 @@ def _folder(spec: RunSpec, task: GenerationTask, tokenizer: Tokenizer) -> Path:
     fitting = [folder for folder in sorted(path.parent for path in TRAINED.glob(f"*/{MANIFEST}")) if speaks(folder, tokenizer, task)]
     if len(fitting) > 1:
         raise UsageError(f"{', '.join(map(str, fitting))} all generate {task} for {tokenizer.info.name}; say which: --generator PATH")
-    shipped: Path | None = getattr(tokenizer, "shipped_generator", None)
+    shipped = tokenizer.info.shipped_generator
     if not fitting and shipped is not None and speaks(shipped, tokenizer, task):
         return shipped
     if not fitting:

@@ -105,7 +105,7 @@ class TokenSpace:
 
 
 def token_space(tokens: Tokens, stream_lengths: Mapping[str, int] | None) -> TokenSpace:
-    """The space of `tokens`, of clips with both modalities. stream_lengths: where a joint stream is cut (`tokenizer.stream_lengths`).
+    """The space of `tokens`, of clips with both modalities. stream_lengths: where a joint stream is cut (`TokenizerInfo.stream_lengths`).
 
     Raises UsageError for tokens that no generator can be trained on: of one modality, of lengths that differ, or uncut.
     """
@@ -124,8 +124,8 @@ def _unified(tokens: Tokens, stream_lengths: Mapping[str, int] | None) -> TokenS
     length = tokens.codes[JOINT].shape[2]
     if not stream_lengths or set(stream_lengths) != set(MODALITIES) or sum(stream_lengths.values()) != length:
         raise UsageError(
-            f'a "joint" stream of {length} tokens, and its tokenizer\'s stream_lengths ({stream_lengths}) do not say where it is cut; '
-            'a unified tokenizer has an attribute stream_lengths such as {"video": 256, "audio": 120}'
+            f'a "joint" stream of {length} tokens, and the stream_lengths of its tokenizer ({stream_lengths}) do not say where it is cut; '
+            'the info of a unified tokenizer states stream_lengths such as {"video": 256, "audio": 120}'
         )
     video, audio = (_shape(tokens, JOINT, stream_lengths[modality], 0) for modality in MODALITIES)
     return _checked(TokenSpace(video=video, audio=audio, unified=True, duration_s=tokens.duration_s))

@@ -73,7 +73,7 @@ def blanked(clips: ClipBatch, keep: str) -> ClipBatch:
 
 def space_of(tokenizer: Tokenizer, tokens: Tokens) -> TokenSpace:
     """`space.token_space`, cut as the tokenizer says. Raises UsageError for tokens that no generator can learn."""
-    return token_space(tokens, getattr(tokenizer, "stream_lengths", None))
+    return token_space(tokens, tokenizer.info.stream_lengths)
 
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from avbench.errors import AvbenchError, UsageError
 from avbench.metric import Metric, MetricOptions, MetricUnavailable
 from avbench.paths import cache_root
 from avbench.run import identity, manifest, summary
+from avbench.run.context import Context
 from avbench.run.measure import measure_batch
 from avbench.run.passage import Encoded, Reconstruction, decode, encode, total
 from avbench.run.samples import has_sample
@@ -41,30 +42,6 @@ class Run:
     def num_failed(self) -> int:
         """Clips that could not be evaluated."""
         return int(self.result["num_failed"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """Everything a run needs, loaded. `unavailable`: metric name -> why it is n/a. `facts`: what its id is made of."""
-
-    spec: RunSpec
-    device: torch.device
-    world: distributed.World
-    task: Task
-    split: splits.Split
-    metrics: dict[str, Metric]
-    unavailable: dict[str, str]
-    facts: dict[str, Any]
-
-    @property
-    def run_id(self) -> str:
-        """The name of the run's folder."""
-        return identity.run_id(self.facts)
-
-    @property
-    def metric_keys(self) -> dict[str, str]:
-        """Metric name -> what its rows must have been made by."""
-        return {name: identity.metric_key(metric) for name, metric in self.metrics.items()}
 
 
 def evaluate(spec: RunSpec, *, runs_dir: Path = Path("runs"), fresh: bool = False, save_samples: int = 0, isolate: bool = True) -> Run:
@@ -168,7 +145,7 @@ def describe(context: Context) -> dict[str, Any]:
     info = context.task.info
     return {
         "spec": context.spec.facts(),
-        "tokenizer": {**asdict(info), "modalities": sorted(info.modalities)},
+        "tokenizer": info.facts(),
         "split": summary.split_facts(context.split),
         "metrics": {name: metric.info.protocol for name, metric in context.metrics.items()},
         "unavailable": context.unavailable,

@@ -4,28 +4,26 @@ import datetime
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from avbench import stats
 from avbench.data.splits import Split
 from avbench.metric import Metric
+from avbench.run.context import Context
 from avbench.run.identity import metric_key
 from avbench.run.store import BatchResult, RunStore
 from avbench.types import MetricValue
 
-if TYPE_CHECKING:
-    from avbench.run.evaluate import Context
 
-
-def holds(result: dict[str, Any], context: "Context") -> bool:
+def holds(result: dict[str, Any], context: Context) -> bool:
     """Whether a finished run's result names every metric of `context`. (That its rows are all there is for the caller to know.)"""
     names = {value.get("name") for value in result["values"]}
     return {*context.metrics, *context.unavailable} <= names
 
 
-def summarise(context: "Context", store: RunStore, earlier: dict[str, Any] | None = None) -> dict[str, Any]:
+def summarise(context: Context, store: RunStore, earlier: dict[str, Any] | None = None) -> dict[str, Any]:
     """The content of result.json; leaves features.npz beside it.
 
     earlier: the result before this call; its values of metrics that were not asked for now stay while all rows behind them do.
@@ -48,7 +46,7 @@ def summarise(context: "Context", store: RunStore, earlier: dict[str, Any] | Non
     return {
         "run_id": store.folder.name,
         "spec": context.spec.facts(),
-        "tokenizer": {**asdict(info), "modalities": sorted(info.modalities)},
+        "tokenizer": info.facts(),
         "split": split_facts(context.split),
         "protocol": str(context.split.protocol),
         "num_clips": len(rows),
@@ -117,7 +115,7 @@ def _value(metric: Metric, rows: np.ndarray, parts: list[BatchResult], seed: int
         return replace(blank, reason=reason or f"needs {info.min_clips} clips, has {blank.num_clips}")
     try:
         value = float(metric.compute(rows[usable]))
-        low, high = stats.bootstrap_interval(metric.compute, rows[usable], seed=seed)
+        low, high = stats.bootstrap_interval(metric.compute, rows[usable], per_clip=info.per_clip, seed=seed)
     except Exception as error:  # a plugin's compute may raise anything; the other metrics stand
         return replace(blank, reason=f"compute failed: {type(error).__name__}: {error}")
     if not np.isfinite(value):
@@ -125,7 +123,7 @@ def _value(metric: Metric, rows: np.ndarray, parts: list[BatchResult], seed: int
     return replace(blank, value=value, ci_low=low, ci_high=high, reason=reason)
 
 
-def _cost(context: "Context", parts: list[BatchResult]) -> Iterator[MetricValue]:
+def _cost(context: Context, parts: list[BatchResult]) -> Iterator[MetricValue]:
     """Facts about speed and size. Timings differ from run to run, so they stand apart from the metrics."""
     hardware = f"{context.device.type}, batch {context.spec.batch_size}"
     for stage in ("encode", "decode"):

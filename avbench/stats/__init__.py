@@ -40,15 +40,15 @@ NOTHING = PairedDifference(difference=None, ci_low=None, ci_high=None, p_value=N
 
 
 def bootstrap_interval(
-    compute: Compute, rows: np.ndarray, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0, level: float = 0.95
+    compute: Compute, rows: np.ndarray, *, per_clip: bool, num_resamples: int = NUM_RESAMPLES, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """Interval of `compute(rows)` over clips, rows (N, ...) as a metric's `update` gave them; (None, None) where there is none.
 
-    One number a clip whose value is their mean: percentile bootstrap, clips without a value (NaN) left out. Otherwise the
+    per_clip, one number a clip whose value is their mean: percentile bootstrap, clips without a value (NaN) left out. Otherwise the
     jackknife of `jackknife_interval`, which calls `compute` at most 41 times.
     """
     rows = np.asarray(rows)
-    if rows.ndim == 1 and _is_mean(compute, rows):
+    if per_clip and rows.ndim == 1:
         return mean_interval(rows, num_resamples=num_resamples, seed=seed, level=level)
     return jackknife_interval(compute, rows, seed=seed, level=level)
 
@@ -167,11 +167,6 @@ def _resampled_means(values: np.ndarray, num_resamples: int, seed: int) -> np.nd
         stop = min(start + chunk, num_resamples)
         means[start:stop] = values[rng.integers(len(values), size=(stop - start, len(values)))].mean(axis=1)
     return means
-
-
-def _is_mean(compute: Compute, values: np.ndarray) -> bool:
-    finite = _finite(values)
-    return len(finite) == 0 or bool(np.isclose(compute(values), finite.mean(), rtol=1e-9, atol=1e-12))
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

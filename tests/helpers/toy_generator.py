@@ -26,7 +26,7 @@ class Toy:
     def __init__(self, *, unified: bool = True, mixes: bool = False) -> None:
         self.unified, self.mixes = unified, mixes
         if unified:
-            self.stream_lengths = {"video": 6, "audio": 4}
+            self.info = replace(self.info, stream_lengths={"video": 6, "audio": 4})
         self.seen: list[ClipBatch] = []
 
     def encode(self, batch: ClipBatch) -> Tokens:

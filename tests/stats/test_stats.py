@@ -1,5 +1,7 @@
 """Intervals and paired tests, against scipy and against simulations with a known answer."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -18,6 +20,10 @@ from avbench.stats import (
 
 def mean(rows):
     return float(np.nanmean(rows))
+
+
+interval_of_mean = partial(bootstrap_interval, mean, per_clip=True)
+interval_of_value = partial(bootstrap_interval, per_clip=False)
 
 
 def frechet(rows):
@@ -48,30 +54,30 @@ def test_the_mean_interval_covers_the_true_mean_about_95_times_in_100():
     rng = np.random.default_rng(0)
     hits = 0
     for trial in range(400):
-        low, high = bootstrap_interval(mean, rng.normal(3.0, 2.0, size=60), num_resamples=500, seed=trial)
+        low, high = interval_of_mean(rng.normal(3.0, 2.0, size=60), num_resamples=500, seed=trial)
         hits += low <= 3.0 <= high
     assert 0.91 <= hits / 400 <= 0.98
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
     values = np.random.default_rng(0).normal(size=50)
-    assert bootstrap_interval(mean, values, seed=3) == bootstrap_interval(mean, values, seed=3)
-    assert bootstrap_interval(mean, values, seed=3) != bootstrap_interval(mean, values, seed=4)
+    assert interval_of_mean(values, seed=3) == interval_of_mean(values, seed=3)
+    assert interval_of_mean(values, seed=3) != interval_of_mean(values, seed=4)
 
 
 def test_clips_without_a_value_are_left_out_of_the_interval():
     values = np.random.default_rng(0).normal(size=50)
     gaps = np.insert(values, [0, 10, 50], np.nan)
-    assert bootstrap_interval(mean, gaps, seed=0) == bootstrap_interval(mean, values, seed=0)
+    assert interval_of_mean(gaps, seed=0) == interval_of_mean(values, seed=0)
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [np.nan, np.nan], [np.nan, 2.0]])
 def test_fewer_than_two_values_have_no_interval(values):
-    assert bootstrap_interval(mean, np.array(values)) == (None, None)
+    assert interval_of_mean(np.array(values)) == (None, None)
 
 
 def test_equal_values_have_an_interval_of_no_width():
-    assert bootstrap_interval(mean, np.full(20, 4.5)) == (4.5, 4.5)
+    assert interval_of_mean(np.full(20, 4.5)) == (4.5, 4.5)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40), st.floats(-1e3, 1e3))
@@ -93,7 +99,7 @@ def test_chunked_resampling_keeps_a_large_split_within_memory_and_right():
 def test_a_one_number_metric_that_is_no_mean_gets_the_jackknife():
     values = np.random.default_rng(0).gamma(2.0, size=80)
     deviation = lambda rows: float(np.std(rows, ddof=1))  # noqa: E731
-    assert bootstrap_interval(deviation, values) == jackknife_interval(deviation, values)
+    assert interval_of_value(deviation, values) == jackknife_interval(deviation, values)
 
 
 def test_the_delete_one_jackknife_of_a_mean_is_the_textbook_standard_error():
@@ -110,7 +116,7 @@ def test_the_frechet_interval_holds_its_estimate_and_covers_where_the_percentile
     ours = percentile = 0
     for trial in range(60):
         rows = gaussian_pairs(100, 16, rng)
-        low, high = bootstrap_interval(frechet, rows, seed=trial)
+        low, high = interval_of_value(frechet, rows, seed=trial)
         assert low <= frechet(rows) <= high
         ours += low <= expected <= high
         resampled = [frechet(rows[rng.integers(100, size=100)]) for _ in range(60)]
@@ -121,20 +127,20 @@ def test_the_frechet_interval_holds_its_estimate_and_covers_where_the_percentile
 
 def test_identical_features_have_distance_zero_and_no_width():
     reference = np.random.default_rng(0).standard_normal((40, 5))
-    low, high = bootstrap_interval(frechet, np.stack([reference, reference], axis=1))
+    low, high = interval_of_value(frechet, np.stack([reference, reference], axis=1))
     assert (low, high) == pytest.approx((0, 0), abs=1e-6)
 
 
 def test_a_distribution_metric_is_evaluated_at_most_forty_one_times_for_an_interval():
     calls = []
-    bootstrap_interval(lambda rows: calls.append(len(rows)) or 1.0, np.zeros((500, 3)), num_resamples=2000)
+    interval_of_value(lambda rows: calls.append(len(rows)) or 1.0, np.zeros((500, 3)), num_resamples=2000)
     assert len(calls) <= 41
     assert sum(500 - size for size in calls if size < 500) == 500  # every clip is deleted exactly once
 
 
 def test_a_metric_that_gives_nan_without_some_clips_has_no_interval():
-    assert bootstrap_interval(lambda rows: float("nan"), np.zeros((10, 2))) == (None, None)
-    assert bootstrap_interval(mean, np.zeros((0, 2))) == (None, None)
+    assert interval_of_value(lambda rows: float("nan"), np.zeros((10, 2))) == (None, None)
+    assert interval_of_mean(np.zeros((0, 2))) == (None, None)
 
 
 def test_the_paired_interval_agrees_with_scipy_on_the_differences():

@@ -28,10 +28,7 @@ class AVTok:
 
     Clips with both modalities become ONE stream "joint": [video tokens, audio tokens] over the one codebook, as in the paper. Clips with
     one modality (the condition of audio-to-video and video-to-audio generation) become a stream "video" or "audio" of the same vocabulary.
-    `stream_lengths` says where the joint sequence is cut, `shipped_generator` where a generator of these tokens lies.
     """
-
-    shipped_generator = SHIPPED_GENERATOR
 
     def __init__(self, options: TokenizerOptions) -> None:
         """Raises AvbenchError where the checkpoint is missing or damaged, UsageError for an unknown vocoder."""
@@ -56,6 +53,8 @@ class AVTok:
             resolution=config.video.size[1],
             parameters=count_parameters(self.model) + self.vocoder.parameters,
             trained_on=trained_on(checkpoint.provenance),
+            stream_lengths={name: config.stream(name).tokens for name in STREAMS},
+            shipped_generator=SHIPPED_GENERATOR,
         )
 
     def encode(self, batch: ClipBatch) -> Tokens:
