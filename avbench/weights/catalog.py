@@ -6,6 +6,7 @@ The `pip` files are small and pinned to the bit (archive and member); the figure
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,14 +161,14 @@ def _url(name: str, url: str, *, licence: str, used_by: str, sha256: str | None 
 
 def _bigvgan(name: str, repo: str) -> tuple[WeightsFile, WeightsFile]:
     """A generator and its config, which says what mel it was trained on."""
-    facts = {"licence": "MIT", "used_by": f"vocoder {name} (avtok@{name}, mel-vocoder@{name})"}
+    facts: dict[str, Any] = {"licence": "MIT", "used_by": f"vocoder {name} (avtok@{name}, mel-vocoder@{name})"}
     return _hub(name, repo, "bigvgan_generator.pt", **facts), _hub(f"{name}-config", repo, "config.json", **facts)
 
 
 # No sha256 here was computed by us: these files were out of reach when the table was written. Digits given are the ones their
 # authors or hubs publish; a loader checks names and shapes against its model as well.
-_WAVTOKENIZER = {"licence": "MIT", "used_by": "tokenizer wavtokenizer"}
-_LARP = {"licence": "MIT", "used_by": "tokenizer larp"}
+_WAVTOKENIZER: dict[str, Any] = {"licence": "MIT", "used_by": "tokenizer wavtokenizer"}
+_LARP: dict[str, Any] = {"licence": "MIT", "used_by": "tokenizer larp"}
 HUB_FILES = (
     _hub("encodec-24khz", "facebook/encodec_24khz", "model.safetensors", licence="CC-BY-NC-4.0", used_by="tokenizer encodec"),
     _url(

@@ -116,6 +116,8 @@ def test_the_published_size_is_the_authors() -> None:
         (lambda state: state.pop("module.audio_branch.layers.0.blocks.1.attn.qkv.bias"), r"lacks .*attention\.self\.key\.bias"),
         (lambda state: state.update({"module.audio_branch.patch_embed.mel_conv2d.bias": torch.zeros(8)}), "unknown .*mel_conv2d"),
         (lambda state: state.update({"module.text_projection.2.bias": torch.zeros(3)}), r"\(3,\), which should be \(12,\)"),
+        (lambda state: state.update({"module.text_projection.2.bias": torch.full((12,), torch.nan)}), "not finite in text_proj"),
+        (lambda state: state.update({"module.text_projection.2.bias": torch.zeros(12, dtype=torch.int64)}), "no floating-point"),
     ],
 )  # fmt: skip
 def test_a_file_that_does_not_fit_is_refused_by_the_keys_name(published: dict[str, Any], tmp_path: Path, change: Any, named: str) -> None:

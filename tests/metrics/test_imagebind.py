@@ -169,6 +169,8 @@ def test_a_file_of_the_published_form_and_size_makes_the_metric(tmp_path: Path, 
         (lambda state: state.pop("modality_trunks.vision.blocks.1.norm_2.bias"), r"lacks vision\.blocks\.1\.norm_2\.bias"),
         (lambda state: state.update({"modality_heads.audio.3.weight": torch.zeros(2)}), r"unknown modality_heads\.audio\.3\.weight"),
         (lambda state: state.update({"modality_heads.audio.2.weight": torch.zeros(3, 16)}), r"\(3, 16\).*\(12, 16\)"),
+        (lambda state: state.update({"modality_heads.audio.2.weight": torch.full((12, 16), torch.nan)}), "not finite in audio"),
+        (lambda state: state.update({"modality_heads.audio.2.weight": torch.zeros(12, 16, dtype=torch.int64)}), "no floating-point"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_by_the_keys_name(

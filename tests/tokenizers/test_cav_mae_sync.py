@@ -74,6 +74,7 @@ def test_the_published_size_is_the_authors() -> None:
         (lambda state: state.update({"module.blocks_a.11.norm1.bias": torch.zeros(24)}), "unknown blocks_a.11.norm1.bias"),
         (lambda state: state.update({"module.pos_embed_a": torch.zeros(1, 512, 24)}), r"pos_embed_a \(1, 512, 24\).*\(1, 24, 24\)"),
         (lambda state: state.update({"module.norm_a.bias": torch.zeros(24, dtype=torch.int64)}), "floating-point tensor in norm_a.bias"),
+        (lambda state: state.update({"module.norm_a.bias": torch.full((24,), torch.inf)}), r"not finite in norm_a\.bias"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_by_the_keys_name(
