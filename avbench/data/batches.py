@@ -20,7 +20,8 @@ READ_AHEAD = 2  # batches
 class Split:
     """Clips that are prepared on this machine (or known to have failed), in order: what is evaluated.
 
-    checksum: sha256 (hex) over the protocol and each clip's id, label and content pin; a partial or limited split has its own.
+    checksum: sha256 (hex) over the protocol, the decoder of its files, and each clip's id, label and content pin; a partial or
+    limited split has its own.
     num_official: clips that the official list names. note: what a reader of the numbers must know, or "".
     train_split: name of the split that a control or tokenizer is fitted on; None where there is none.
     root: folder of the prepared shards. entries: where each clip is, in the order of `clips`.

@@ -28,6 +28,7 @@ VERSION = "2"  # of what is made of a file; part of the identity
 MAX_FILE_BYTES = 32 * 2**30  # hashed and read in about a minute; a sparse file may claim any size
 # Containers that are one file. Playlists (hls, concat, dash) would make FFmpeg open other files or addresses.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,ogg,asf"
+SEEKS_S = (0.0, 15.0)  # a transport stream is sought by time, not by key frame: a second try lands before the last one
 Result = TypeVar("Result")
 
 
@@ -45,22 +46,23 @@ def read_clip(path: Path, *, num_frames: int, duration_s: float, resolution: int
     with _open(path) as (container, _):
         window = timeline.find_window(container, duration_s)
     times = [window.start + duration_s * number / num_frames for number in range(num_frames)]
-    video = _read(path, window, lambda container, said, seek: pictures.read(container, said, window, times, resolution, seek=seek))
-    audio = _read(path, window, lambda container, said, seek: sound.read(container, said, window, sample_rate, seek=seek))
+    video = _read(path, window, lambda container, said, back: pictures.read(container, said, window, times, resolution, back=back))
+    audio = _read(path, window, lambda container, said, back: sound.read(container, said, window, sample_rate, back=back))
     return video, convert.to_int16(convert.to_length(audio, round(duration_s * sample_rate)))
 
 
-def _read(path: Path, window: Window, read: Callable[[InputContainer, Said, bool], Result]) -> Result:
-    """What `read` gives after a seek. Any error then may be the seek's own (a poor index, a key frame that needs pictures before
-    it, a format that cannot seek): once more from the beginning, and that one's error is the file's."""
-    if window.may_seek:
+def _read(path: Path, window: Window, read: Callable[[InputContainer, Said, float | None], Result]) -> Result:
+    """What `read` gives after a seek to so many seconds before the window. Any error then may be the seek's own (a poor index, a
+    key frame that needs pictures before it, a format that cannot seek): at last from the beginning (None), and that one's error is
+    the file's."""
+    for back in SEEKS_S if window.may_seek else ():
         try:
             with _open(path) as (container, said):
-                return read(container, said, True)
+                return read(container, said, back)
         except (SeekError, MediaError, av.error.FFmpegError):
             pass
     with _open(path) as (container, said):
-        return read(container, said, False)
+        return read(container, said, None)
 
 
 def open_file(path: Path) -> BufferedReader:

@@ -29,10 +29,11 @@ class Shown:
     frame: av.VideoFrame
 
 
-def read(container: InputContainer, said: Said, window: Window, times: Sequence[float], resolution: int, *, seek: bool) -> UInt8:
+def read(container: InputContainer, said: Said, window: Window, times: Sequence[float], resolution: int, *, back: float | None) -> UInt8:
     """The picture nearest to each of `times` (T, R, R, 3); past the last one, that one.
 
-    Raises MediaError for a picture that is too far from its moment, SeekError where a seek led to too late a picture.
+    back: seconds before the window to seek to; None: read from the beginning. Raises MediaError for a picture that is too far from
+    its moment, SeekError where a seek led to too late a picture.
     """
     stream = choose(container)[0]
     ratio = stream.sample_aspect_ratio
@@ -41,7 +42,7 @@ def read(container: InputContainer, said: Said, window: Window, times: Sequence[
     seen: list[float] = []
     away: list[tuple[float, float]] = []  # moment, distance of its picture
     before: Shown | None = None
-    for current in _frames(container, said, window, seek=seek):
+    for current in _frames(container, said, window, back):
         if current.time > window.start - 1:
             seen.append(current.time)
         while len(picked) < len(times) and current.time >= times[len(picked)]:
@@ -71,17 +72,18 @@ def _interval(times: Sequence[float], rate: float) -> float:
     return float(np.median(np.diff(times))) if len(times) > 3 else 1 / rate
 
 
-def _frames(container: InputContainer, said: Said, window: Window, *, seek: bool) -> Iterator[Shown]:
-    """Pictures from the key frame at or before the window (seek) or from the first on, none of them damaged from the window on.
+def _frames(container: InputContainer, said: Said, window: Window, back: float | None) -> Iterator[Shown]:
+    """Pictures from a key frame `back` seconds before the window or from the first on (None), none damaged from the window on.
 
     Damage lasts until the next key frame: what refers to a damaged picture is damaged. Damage before the last key frame at or
     before the window does not matter.
     """
     stream = choose(container)[0]
     stream.thread_type = "NONE"  # one file a process: threads would compete
-    if seek:
+    seek = back is not None
+    if back is not None:
         assert stream.time_base is not None
-        container.seek(max(0, int(window.start / stream.time_base)), stream=stream)
+        container.seek(max(0, int((window.start - back) / stream.time_base)), stream=stream)
     opening = opening_damage(container, said, seek=seek)
     period = float(1 / stream.average_rate) if stream.average_rate else 0.04
     damage: str | None = None

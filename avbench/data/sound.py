@@ -16,7 +16,7 @@ PRE_ROLL_S = 0.5  # decoded before the window: a decoder needs some packets to s
 MAX_PIECES = 200_000
 
 
-def read(container: InputContainer, said: Said, window: Window, sample_rate: int, *, seek: bool) -> Float32:
+def read(container: InputContainer, said: Said, window: Window, sample_rate: int, *, back: float | None) -> Float32:
     """Mono samples (about N,) from the window's start on. Raises MediaError for a hole, SeekError where a seek led too far."""
     stream = choose(container)[1]
     rate = stream.codec_context.sample_rate
@@ -24,7 +24,7 @@ def read(container: InputContainer, said: Said, window: Window, sample_rate: int
     placed = np.zeros(round((window.duration + 2 * MARGIN_S) * rate), dtype=np.float32)
     known = np.zeros(len(placed), dtype=np.bool_)
     expected = None
-    for time, samples in _pieces(container, said, window, first_time, seek=seek):
+    for time, samples in _pieces(container, said, window, first_time, back):
         position = round((time - first_time) * rate)
         if expected is not None and abs(position - expected) < SAME_TIME_S * rate:
             position = expected
@@ -57,13 +57,16 @@ def _check_holes(known: np.ndarray, rate: int, window: Window) -> None:
         raise MediaError(f"has a hole: no sound for {holes[widest] / rate:.2f} s from {at:.2f} s on, at most {SILENT_S} s is allowed")
 
 
-def _pieces(container: InputContainer, said: Said, window: Window, first_time: float, *, seek: bool) -> Iterator[tuple[float, Float32]]:
+def _pieces(
+    container: InputContainer, said: Said, window: Window, first_time: float, back: float | None
+) -> Iterator[tuple[float, Float32]]:
     """Time and mono samples (n,) of decoded sound, all channels averaged, none of it damaged from `first_time` on."""
     stream = choose(container)[1]
     rate = stream.codec_context.sample_rate
-    if seek:
+    seek = back is not None
+    if back is not None:
         assert stream.time_base is not None
-        container.seek(max(0, int((first_time - PRE_ROLL_S) / stream.time_base)), stream=stream)
+        container.seek(max(0, int((first_time - PRE_ROLL_S - back) / stream.time_base)), stream=stream)
     opening = opening_damage(container, said, seek=seek)
     time, count = 0.0, 0
     for step in steps(container, stream, said, window):

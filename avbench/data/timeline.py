@@ -20,12 +20,14 @@ MAX_PIXELS = 8192 * 4352
 MAX_DURATION_S = 24 * 3600.0
 MAX_SAMPLE_RATE = 384_000
 MAX_CHANNELS = 64
-MAX_PACKETS = 10_000_000  # counted in one file: a day of 60 pictures and 50 pieces of sound a second
+MAX_PACKETS = 10_000_000  # of one file: a day of 60 pictures and 50 pieces of sound a second
 TABLE = frozenset(["mov", "avi"])  # formats whose header counts the pictures
 CLAIM = frozenset(["matroska", "flv", "asf"])  # formats whose header says how long the file was when it was whole
 JOINABLE = frozenset(["mpeg", "mpegts"])  # formats in which two recordings one after the other are one file
 JOIN_S = 0.25  # around a join
-BACK_S, AHEAD_S = 1.0, 10.0  # a decoding time that jumps by more is another recording's clock
+# Decoding times that jump so far back, or so far ahead (a clock of 26.5 hours that FFmpeg takes to have turned over), are another
+# recording's. A smaller jump ahead is a hole.
+BACK_S, AHEAD_S = 1.0, 12 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +42,6 @@ class Window:
     expected_end: float
     may_seek: bool
     joins: tuple[float, ...] = ()
-
-    @property
-    def end(self) -> float:
-        """Seconds."""
-        return self.start + self.duration
 
     def is_join(self, time: float) -> bool:
         """Whether a packet of that time is next to a join: what a container calls corrupt there is the join itself."""
@@ -109,7 +106,9 @@ def packets(container: InputContainer, joins: list[float] | None = None) -> Iter
     """
     clock = Clock(container, joins)
     try:
-        for packet in container.demux(*choose(container)):
+        for number, packet in enumerate(container.demux(*choose(container))):
+            if number > MAX_PACKETS:
+                raise MediaError(f"has more than {MAX_PACKETS:,} packets")
             clock.correct(packet)
             yield packet
     except IndexError as error:  # PyAV's, at the end of a file in which streams turned up late
@@ -163,7 +162,7 @@ def _check_counted(container: InputContainer) -> None:
             ends[packet.stream_index] = max(ends[packet.stream_index], end)
     for stream in choose(container):
         missing = float((stream.duration or 0) * (stream.time_base or 0)) - ends[stream.index]
-        if missing > SILENT_S:
+        if missing > (SILENT_S if stream.type == "video" else MISSING_S):  # the lengths of sound are often rough
             raise MediaError(f"is cut off or damaged: {missing:.2f} s of its {stream.type} are missing somewhere")
 
 
@@ -187,9 +186,7 @@ def _count(container: InputContainer, video: VideoStream) -> tuple[float, float,
     period = float(1 / video.average_rate) if video.average_rate else 0.04
     start, end, file_end = None, 0.0, 0.0
     joins: list[float] = []
-    for number, packet in enumerate(packets(container, joins)):
-        if number > MAX_PACKETS:
-            raise MediaError(f"has more than {MAX_PACKETS:,} packets")
+    for packet in packets(container, joins):
         time = time_of(packet)
         if time is None:
             continue

@@ -139,9 +139,9 @@ def test_two_seconds_of_missing_packets_fail_the_clip(tmp_path: Path, kind: str)
         read_clip(path, **clocks.PROTOCOL)
 
 
-@pytest.mark.parametrize(("missing", "complaint"), [("video", "no picture within 0.25 s|damaged"), ("audio", "no sound for 0.79 s")])
+@pytest.mark.parametrize(("missing", "complaint"), [("video", "at most 0.25 s is allowed"), ("audio", "no sound for 0.79 s")])
 def test_a_hole_in_one_stream_fails_the_clip(tmp_path: Path, missing: str, complaint: str) -> None:
-    path = clocks.write(tmp_path / "a.mkv", keep=lambda kind, time: kind != missing or not 4 <= time < 4.8)
+    path = clocks.write(tmp_path / "a.mkv", codecs=("libvpx", "aac"), keep=lambda kind, time: kind != missing or not 4 <= time < 4.8)
     with pytest.raises(MediaError, match=complaint):
         read_clip(path, **clocks.PROTOCOL)
 
@@ -284,21 +284,21 @@ def test_what_cannot_be_sought_is_read_from_the_beginning(tmp_path: Path, name: 
     assert_clip(clocks.write(tmp_path / name, codecs=codecs, gop=gop), 2.952)
 
 
-def test_an_error_after_a_seek_starts_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_after_a_seek_starts_over_from_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = clocks.write(tmp_path / "a.mkv")
     wanted = read_clip(path, **clocks.PROTOCOL)
-    asked: list[bool] = []
+    asked: list[float | None] = []
     true_read = pictures.read
 
-    def unlucky(*args: object, seek: bool) -> np.ndarray:
-        asked.append(seek)
-        if seek:
+    def unlucky(*args: object, back: float | None) -> np.ndarray:
+        asked.append(back)
+        if back is not None:
             raise av.error.PermissionError(1, "Operation not permitted")
-        return true_read(*args, seek=seek)  # type: ignore[arg-type]
+        return true_read(*args, back=back)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pictures, "read", unlucky)
     found = read_clip(path, **clocks.PROTOCOL)
-    assert asked == [True, False]
+    assert asked == [0.0, 15.0, None]
     assert (found[0] == wanted[0]).all()
     assert (found[1] == wanted[1]).all()
 
@@ -352,7 +352,7 @@ def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
         cover = container.add_stream("mjpeg", rate=25)
         cover.width = cover.height = 64
         cover.pix_fmt = "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
+        cover.disposition = int(av.stream.Disposition.attached_pic)  # PyAV 17.0 takes no enum
         audio = container.add_stream("aac", rate=48_000, layout="mono")
         container.mux(cover.encode(av.VideoFrame.from_ndarray(clocks.picture(85), format="rgb24")))
         container.mux(cover.encode(None))
