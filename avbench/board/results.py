@@ -17,6 +17,7 @@ MAX_BYTES = 8 * 2**20  # a real result.json is about 20 kB
 MAX_VALUES = 500
 MAX_TEXT = 2_000  # characters of a protocol or reason
 MAX_NAME = 80
+MAX_ID = 160  # of a run: two names of at most 60 characters, a task and a hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ def collect(runs_dir: Path | str) -> Results:
     folders = [path for parent in (root, root / "reference") if parent.is_dir() for path in parent.iterdir()]
     results, unreadable, unfinished = [], [], []
     for folder in sorted(folders):
-        name = clean(folder.name, MAX_NAME)
+        name = clean(folder.name, MAX_ID)
         try:
             if (folder / "result.json").exists():
                 results.append(read_result(folder))
@@ -86,7 +87,7 @@ def read_result(folder: Path) -> RunResult:
     values = _values(content, "values") | _values(content, "cost")
     checkpoint = spec.optional_text("checkpoint", MAX_TEXT)
     return RunResult(
-        run_id=content.text("run_id", MAX_NAME),
+        run_id=content.text("run_id", MAX_ID),
         folder=folder,
         tokenizer=tokenizer.text("name", MAX_NAME),
         revision=tokenizer.optional_text("revision", MAX_NAME) or "",

@@ -50,10 +50,18 @@ def evaluate(spec: RunSpec, *, runs_dir: Path = Path("runs"), fresh: bool = Fals
     isolate: decode in another interpreter. Without it a tokenizer may hand its decoder more than bytes: for measuring the cost, and for
     objects that another process cannot load; the manifest says so.
     """
-    context = load(spec)
-    store = RunStore(runs_dir / context.run_id)
-    if not context.world.is_main:
-        return _assist(context, store, isolate)
+    task, world, device = _load_task(spec)
+    decoder = _decoder(task, device, isolate)  # a worker loads while this process loads the rest
+    try:
+        context = _load_rest(spec, task, world, device)
+        store = RunStore(runs_dir / context.run_id)
+        return _main(context, store, decoder, fresh, save_samples) if world.is_main else _assist(context, store, decoder)
+    finally:
+        decoder.close()
+
+
+def _main(context: Context, store: RunStore, decoder: Decoder, fresh: bool, save_samples: int) -> Run:
+    """The part of the first process."""
     with store.lock():
         if fresh:
             store.clear()
@@ -61,10 +69,10 @@ def evaluate(spec: RunSpec, *, runs_dir: Path = Path("runs"), fresh: bool = Fals
         earlier = store.read_result()
         reused = earlier is not None and not _wanted(context, store, samples) and summary.holds(earlier, context)
         if not reused:
-            store.write_json("manifest.json", {**describe(context), "isolated": isolate})
+            store.write_json("manifest.json", {**describe(context), "isolated": isinstance(decoder, Worker)})
             store.write_clips()
         context.world.wait()
-        _measure(context, store, samples, isolate)
+        _measure(context, store, samples, decoder)
         context.world.wait()
         if earlier is None or not reused:
             store.write_clips()
@@ -74,10 +82,10 @@ def evaluate(spec: RunSpec, *, runs_dir: Path = Path("runs"), fresh: bool = Fals
     return Run(folder=store.folder, result=earlier, reused=reused)
 
 
-def _assist(context: Context, store: RunStore, isolate: bool) -> Run:
+def _assist(context: Context, store: RunStore, decoder: Decoder) -> Run:
     """The part of the processes other than the first."""
     context.world.wait()
-    _measure(context, store, range(0), isolate)
+    _measure(context, store, range(0), decoder)
     context.world.wait()
     context.world.wait()
     return Run(folder=store.folder, result=json.loads((store.folder / "result.json").read_text()), is_main=False)
@@ -85,6 +93,10 @@ def _assist(context: Context, store: RunStore, isolate: bool) -> Run:
 
 def load(spec: RunSpec) -> Context:
     """Task, split and metrics of `spec`; whatever cannot be had is known before any compute."""
+    return _load_rest(spec, *_load_task(spec))
+
+
+def _load_task(spec: RunSpec) -> tuple[Task, distributed.World, torch.device]:
     _check_names(spec)
     world = distributed.join()
     device = distributed.pick_device(spec.device, world)
@@ -92,6 +104,16 @@ def load(spec: RunSpec) -> Context:
         world.wait()  # the first process prepares clips and fetches weights; the others find them
     task = registry.load_task(spec.task)
     task.load(spec, device)
+    return task, world, device
+
+
+def _decoder(task: Task, device: torch.device, isolate: bool) -> Decoder:
+    if task.decoder is None or not isolate:
+        return InProcess(task, device)
+    return Worker(task.decoder, device, task.info.modalities)
+
+
+def _load_rest(spec: RunSpec, task: Task, world: distributed.World, device: torch.device) -> Context:
     split = splits.load(spec.split, limit=spec.limit, progress=world.is_main)
     if not split.clips:
         raise AvbenchError(f"split {spec.split} has no clips. {split.note}")
@@ -127,10 +149,9 @@ def _load_metrics(spec: RunSpec, task: Task, split: splits.Split, device: torch.
     for name in spec.metrics or registry.default_metrics(spec.task):
         name = name.replace("-", "_")
         try:
-            metric = registry.load_metric(name, options)
-            reason = task.missing(metric.info)
+            reason = task.missing(registry.metric_info(name))
             if reason is None:
-                metrics[name] = metric
+                metrics[name] = registry.load_metric(name, options)
             else:
                 unavailable[name] = reason
         except (MetricUnavailable, AvbenchError) as error:
@@ -184,31 +205,18 @@ def _wanted(context: Context, store: RunStore, samples: range) -> dict[int, _Wan
     return {index: wanted for index, wanted in left.items() if wanted.metrics or index in shown}
 
 
-def _measure(context: Context, store: RunStore, samples: range, isolate: bool) -> None:
+def _measure(context: Context, store: RunStore, samples: range, decoder: Decoder) -> None:
     """This process's share of what is left to do."""
     size = context.spec.batch_size
     left = _wanted(context, store, samples)
     mine = context.world.mine(left)
     # The first process makes the samples of everybody's batches.
     mine = sorted({*mine, *(index for index in left if context.world.is_main and index * size < len(samples))})
-    if not mine:
-        return
     ids = {context.split.clips[clip].id for clip in samples}
-    decoder = _decoder(context, isolate)
-    try:
-        for batch, waited in _tracked(context, mine):
-            metrics = {name: metric for name, metric in context.metrics.items() if name in left[batch.index].metrics}
-            for clips in _pass(context, store, batch, waited, decoder, metrics):
-                _save_samples(context.task, store, clips, ids)
-    finally:
-        decoder.close()
-
-
-def _decoder(context: Context, isolate: bool) -> Decoder:
-    task = context.task
-    if task.decoder is None or not isolate:
-        return InProcess(task, context.device)
-    return Worker(task.decoder, context.device, task.info.modalities)
+    for batch, waited in _tracked(context, mine):
+        metrics = {name: metric for name, metric in context.metrics.items() if name in left[batch.index].metrics}
+        for clips in _pass(context, store, batch, waited, decoder, metrics):
+            _save_samples(context.task, store, clips, ids)
 
 
 def _pass(

@@ -7,6 +7,7 @@ stderr. A worker that dies, hangs or answers nonsense costs the clips in hand; t
 This module is both ends: `Worker` here, `python -m avbench.run.worker FD` there.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -163,7 +164,7 @@ class Worker:
         assert self._process is not None
         self._socket.close()
         try:
-            code = self._process.wait(timeout=1)
+            code = self._process.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
             code = None
             self._process.kill()
@@ -273,5 +274,5 @@ def _answer(clips: ClipBatch, modalities: Sequence[str]) -> tuple[dict[str, Any]
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's matter; it closes the socket
-    with socket.socket(fileno=int(sys.argv[1])) as _connection:
+    with socket.socket(fileno=int(sys.argv[1])) as _connection, contextlib.suppress(EOFError, ConnectionError):  # it has gone: so does this
         _serve(_connection)
