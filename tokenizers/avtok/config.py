@@ -1,6 +1,6 @@
 """What an AVTok is built from, and the three sizes that this project knows."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import prod
 from typing import Any, Literal
 
@@ -18,10 +18,21 @@ class StreamConfig:
     size: tuple[int, int, int]  # (time, height, width)
     patch: tuple[int, int, int]
     tokens: int  # holistic tokens
+    # A scene token before them (scene.py): 0 scenes and there is none.
+    scenes: int = 0
+    groups: int = 0
+    scene_width: int = 32  # of the codes, the channels that groups know of
+    fine: int = 32  # fine offsets of a group's codebook entries; the others are coarse
+    scene_bytes: int = 0  # of the packed bank
 
     def __post_init__(self) -> None:
         if any(size % patch for size, patch in zip(self.size, self.patch, strict=True)):
             raise AvbenchError(f"patch {self.patch} does not divide the stream's size {self.size}")
+
+    @property
+    def length(self) -> int:
+        """Tokens of a clip: the holistic ones, and the scene's before them."""
+        return self.tokens + (self.scenes > 0)
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -133,6 +144,21 @@ def _build(kind: type, values: Any) -> Any:
         return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     except TypeError as error:
         raise AvbenchError(f"{kind.__name__} of the checkpoint's manifest is incomplete: {error}") from error
+
+
+def avtok_scene_mini() -> AVTokConfig:
+    """`avtok_mini` with scenes, under 10 M: 1 + 256 tokens of single frames' 32 x 32 blocks, 128 of whole mel columns, 12 bits each."""
+    return replace(
+        avtok_mini(),
+        name="avtok-scene-mini",
+        video=StreamConfig(channels=3, size=(16, 128, 128), patch=(1, 32, 32), tokens=256, scenes=768, groups=104),
+        audio=StreamConfig(channels=1, size=(1, 80, 384), patch=(1, 80, 3), tokens=128),
+        encoder_layers=2,
+        decoder_layers=3,
+        quantizer=QuantizerConfig(kind="euclidean", entries=4096, dim=64, temperature=0.0),
+        video_discriminator_patch=(1, 32, 32),
+        audio_discriminator_patch=(1, 80, 3),
+    )
 
 
 def avtok_base() -> AVTokConfig:

@@ -23,13 +23,13 @@ from avbench.errors import AvbenchError
 from avbench.nn.kmeans import kmeans_anywhere
 from avbench.nn.pca import Basis, fit_basis
 from avbench.nn.transformer import BlockNorms, Transformer
-from avbench.tokenizers.avtok.config import AVTokConfig
-from avbench.tokenizers.avtok.model import AVTokModel
+from avbench.tokenizers.avtok.config import AVTokConfig, StreamConfig
+from avbench.tokenizers.avtok.model import CONTENT_SCALE, AVTokModel
 from avbench.tokenizers.avtok.positions import orthogonal_grid
 from avbench.tokenizers.avtok.streams import StreamDecoder
 
 RESERVED = 5  # type, balance, zero, two anchors
-SCALE = 8.0  # residual content per unit of latent: what training adds is a correction of about 1/8 of the content
+SCALE = CONTENT_SCALE
 NORM = 6.0  # what every pre-LN divides by, in units of SCALE: anchors' energy NORM^2 * width against about code_width of content
 SHARPNESS = 14.0  # logit gap between patch i and a patch that differs from it in one coordinate: exp(-14) leaks past it
 LIFT = 3.0  # cosine codes: the constant channel, in units of the latents' r.m.s. norm
@@ -60,17 +60,23 @@ def linear_init(model: AVTokModel, patches: dict[str, Tensor], *, seed: int = 0,
 
     N of both streams together should be 10 times the codebook's entries or more, in the proportion of their tokens.
 
+    Of a stream with scenes, `patches` are what the scenes leave; it does not use the shared bottleneck and codebook at first, and
+    train/scene_start.py says the rest.
+
     Returns each stream's PCA. Raises AvbenchError where the widths leave no room or a stream has fewer tokens than patches.
     """
     config = model.config
     channels = _channels(config)
     bases: dict[str, Basis] = {name: fit_basis(patches[name], channels.content, code_width(config)) for name in config.streams}
-    latents = torch.cat([bases[name].coordinates(patches[name])[:, : code_width(config)] for name in config.streams])
+    plain = [name for name in config.streams if not config.stream(name).scenes]
     for name in config.streams:
         _init_stream(model, name, bases[name], channels)
     for transformer in (model.encoder, model.decoder):
         _copy_through_first_block(transformer, channels, config)
     _init_bottleneck(model, channels)
+    if not plain:
+        return bases
+    latents = torch.cat([bases[name].coordinates(patches[name])[:, : code_width(config)] for name in plain])
     points = model.bottleneck.quantizer.project(_lifted(latents, config))
     model.bottleneck.quantizer.embedding.weight.copy_(kmeans_anywhere(points, config.quantizer.entries, iterations=iterations, seed=seed))
     return bases
@@ -82,8 +88,27 @@ def code_width(config: AVTokConfig) -> int:
     return min(dim, config.width // config.heads)
 
 
+def has_scenes(config: AVTokConfig) -> bool:
+    """Whether a stream has scenes: then the first blocks copy all of the content, not only what passes the shared bottleneck."""
+    return any(config.stream(name).scenes for name in config.streams)
+
+
+def position_grid(stream: StreamConfig, room: int) -> tuple[int, int, int]:
+    """The grid that positions are coded by: the patches' own; where its code is wider than `room` channels (128 mel columns in a
+    row), rows and columns of about the same number."""
+    t, h, w = stream.grid
+    if t - 1 + h - 1 + w - 1 <= room or (t, h) != (1, 1):
+        return t, h, w
+    rows = max(n for n in range(1, int(w**0.5) + 1) if w % n == 0)
+    return 1, rows, w // rows
+
+
+def _position_grid(config: AVTokConfig, name: str) -> tuple[int, int, int]:
+    return position_grid(config.stream(name), config.width // config.heads - 1)
+
+
 def _channels(config: AVTokConfig) -> Channels:
-    position = max(sum(n - 1 for n in config.stream(name).grid) for name in config.streams)
+    position = max(sum(n - 1 for n in _position_grid(config, name)) for name in config.streams)
     content = config.width - position - RESERVED
     if content < code_width(config) or position + 1 > config.width // config.heads:
         raise AvbenchError(
@@ -99,7 +124,7 @@ def _channels(config: AVTokConfig) -> Channels:
 
 def _init_stream(model: AVTokModel, name: str, basis: Basis, channels: Channels) -> None:
     stream, encoder, decoder = model.config.stream(name), model.stream_encoder(name), model.stream_decoder(name)
-    code = orthogonal_grid(stream.grid)
+    code = orthogonal_grid(_position_grid(model.config, name))
     encoder.patch_position.copy_(_table(code, stream.num_patches, 1, channels))
     encoder.queries.copy_(_table(code, stream.tokens, -1, channels))
     decoder.latent_position.copy_(_table(code, stream.tokens, 1, channels))
@@ -168,17 +193,20 @@ def _copy_through_first_block(transformer: Transformer, channels: Channels, conf
     for block in blocks:
         nn.init.zeros_(block.attn.proj.weight)
         nn.init.zeros_(block.mlp.fc2.weight)
-    attn, head, count = blocks[0].attn, config.width // config.heads, code_width(config)
-    query, key, value = (part[:head] for part in attn.qkv.weight.split(config.width))  # of head 0
+    attn, head = blocks[0].attn, config.width // config.heads
+    copied = channels.content if has_scenes(config) else code_width(config)
+    query, key, value = attn.qkv.weight.split(config.width)
     scale = (SHARPNESS * head**0.5) ** 0.5
-    for part, type_sign in ((query, -1.0), (key, 1.0)):
-        part.zero_()
-        part[: channels.position + 1, channels.content : channels.type + 1] = scale * torch.eye(channels.position + 1)
-        part[channels.position] *= type_sign
-    value.zero_()
-    value[:count, :count] = torch.eye(count)
-    value[:count, channels.zero] = -1.0
-    attn.proj.weight[:count, :count] = SCALE * torch.eye(count)
+    for first in range(0, copied, head):  # one head after the other carries as much as it is wide
+        for part, type_sign in ((query, -1.0), (key, 1.0)):
+            rows = part[first : first + head]
+            rows.zero_()
+            rows[: channels.position + 1, channels.content : channels.type + 1] = scale * torch.eye(channels.position + 1)
+            rows[channels.position] *= type_sign
+        value[first : first + head].zero_()
+    value[:copied, :copied] = torch.eye(copied)
+    value[:copied, channels.zero] = -1.0
+    attn.proj.weight[:copied, :copied] = SCALE * torch.eye(copied)
 
 
 def _init_bottleneck(model: AVTokModel, channels: Channels) -> None:

@@ -7,14 +7,19 @@ A model of the video stream alone is LARP.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from avbench.errors import AvbenchError
 from avbench.nn.transformer import Linear, Transformer, xavier_linears
 from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.quantizer import Quantized, Quantizer
+from avbench.tokenizers.avtok.scene import Scenes
 from avbench.tokenizers.avtok.streams import StreamDecoder, StreamEncoder, patchify, unpatchify
+
+CONTENT_SCALE = 8.0  # residual content per unit of latent (linear_init.py): what training adds is a correction of about 1/8 of the content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,13 @@ class AVTokModel(nn.Module):
         self.decoder = Transformer(config.width, config.heads, config.decoder_layers, config.mlp_ratio)
         self.stream_encoders = nn.ModuleDict({name: StreamEncoder(config, config.stream(name)) for name in config.streams})
         self.stream_decoders = nn.ModuleDict({name: StreamDecoder(config, config.stream(name)) for name in config.streams})
+        self.scenes = nn.ModuleDict(
+            {
+                name: Scenes(config.stream(name), config.width, config.quantizer.dim, config.quantizer.entries, CONTENT_SCALE)
+                for name in config.streams
+                if config.stream(name).scenes
+            }
+        )
         xavier_linears(self)
         for name in config.streams:
             nn.init.zeros_(self.stream_decoder(name).head.weight)
@@ -76,46 +88,98 @@ class AVTokModel(nn.Module):
         assert isinstance(module, StreamDecoder)
         return module
 
-    def encode(self, name: str, x_BTCHW: Tensor) -> Encoded:
-        """A stream's input -> patch-wise and holistic tokens."""
-        return self.encode_patches(name, self.patches(name, x_BTCHW))
+    def stream_scenes(self, name: str) -> Scenes | None:
+        """The scenes of stream `name`, where it has any."""
+        if name not in self.scenes:
+            return None
+        module = self.scenes[name]
+        assert isinstance(module, Scenes)
+        return module
 
-    def patches(self, name: str, x_BTCHW: Tensor) -> Tensor:
-        """(B, L, P) in the compute dtype, [0, 1]. uint8 input is divided by 255 after it was cut."""
+    def scene(self, name: str, x_BTCHW: Tensor) -> Tensor | None:
+        """int64 (B,): each clip's scene; None for a stream without scenes."""
+        scenes = self.stream_scenes(name)
+        return None if scenes is None else scenes.choose(x_BTCHW)
+
+    def encode(self, name: str, x_BTCHW: Tensor, scene_B: Tensor | None = None) -> Encoded:
+        """A stream's input (and its scenes) -> patch-wise and holistic tokens."""
+        return self.encode_patches(name, self.patches(name, x_BTCHW, scene_B), scene_B)
+
+    def patches(self, name: str, x_BTCHW: Tensor, scene_B: Tensor | None = None) -> Tensor:
+        """(B, L, P) in the compute dtype: the input in [0, 1] (uint8 is divided by 255 after it was cut), less its scene if it has one."""
         patches = patchify(x_BTCHW, self.config.stream(name))
         scale = 1 / 255 if patches.dtype == torch.uint8 else 1.0
-        return patches.to(self.compute_dtype) * scale
+        scenes = self.stream_scenes(name)
+        if scenes is None:
+            return patches.to(self.compute_dtype) * scale
+        assert scene_B is not None
+        return (patches.float() * scale - patchify(scenes.picture(scene_B), self.config.stream(name))).to(self.compute_dtype)
 
-    def encode_patches(self, name: str, patches_BLP: Tensor) -> Encoded:
+    def encode_patches(self, name: str, patches_BLP: Tensor, scene_B: Tensor | None = None) -> Encoded:
         """`encode` for input that was cut into patches before."""
-        stream = self.stream_encoder(name)
+        stream, scenes = self.stream_encoder(name), self.stream_scenes(name)
         x = self.encoder(stream(patches_BLP), stream.norms)
         count = self.config.stream(name).num_patches
-        return Encoded(patches=x[:, :count], latents=self.bottleneck.in_linear(x[:, count:]).float())
+        latents = self.bottleneck.in_linear(x[:, count:]).float()
+        if scenes is not None:
+            latents = scenes.share * latents + scenes.inward(x[:, count:], cast(Tensor, scene_B))
+        return Encoded(patches=x[:, :count], latents=latents)
 
-    def decode_patches(self, name: str, latents_BLC: Tensor) -> Tensor:
-        """De-quantized tokens -> patches (B, L, P), compute dtype."""
-        stream = self.stream_decoder(name)
+    def quantize(self, name: str, latents_BLC: Tensor, scene_B: Tensor | None) -> Quantized:
+        """Straight-through, by the codebook as the clips' scenes read it."""
+        return self.bottleneck.quantizer(latents_BLC, self._book(name, scene_B))  # type: ignore[no-any-return]
+
+    def decode_patches(self, name: str, latents_BLC: Tensor, scene_B: Tensor | None = None) -> Tensor:
+        """De-quantized tokens -> patches (B, L, P), compute dtype; of a stream with scenes what goes on top of the scene."""
+        stream, scenes = self.stream_decoder(name), self.stream_scenes(name)
         x = self.bottleneck.out_linear(latents_BLC.to(self.compute_dtype))
+        if scenes is not None:
+            x = (scenes.share * x + scenes.outward(latents_BLC, cast(Tensor, scene_B))).to(x.dtype)
         x = self.decoder(stream(x), stream.norms)
         return stream.paint(x[:, self.config.stream(name).tokens :])
 
-    def decode(self, name: str, latents_BLC: Tensor) -> Tensor:
-        """De-quantized tokens -> a stream's output (B, T, C, H, W), float32, unbounded."""
-        return unpatchify(self.decode_patches(name, latents_BLC), self.config.stream(name)).float()
+    def decode(self, name: str, latents_BLC: Tensor, scene_B: Tensor | None = None) -> Tensor:
+        """De-quantized tokens (and scenes) -> a stream's output (B, T, C, H, W), float32, unbounded."""
+        painted = unpatchify(self.decode_patches(name, latents_BLC, scene_B), self.config.stream(name)).float()
+        scenes = self.stream_scenes(name)
+        return painted if scenes is None else painted + scenes.picture(cast(Tensor, scene_B))
 
     def forward(self, name: str, x_BTCHW: Tensor) -> Reconstruction:
         """Encode, quantize (straight-through), decode one stream."""
-        encoded = self.encode(name, x_BTCHW)
-        quantized = self.bottleneck.quantizer(encoded.latents)
-        return Reconstruction(recon=self.decode(name, quantized.latents), encoded=encoded, quantized=quantized)
+        scene = self.scene(name, x_BTCHW)
+        encoded = self.encode(name, x_BTCHW, scene)
+        quantized = self.quantize(name, encoded.latents, scene)
+        return Reconstruction(recon=self.decode(name, quantized.latents, scene), encoded=encoded, quantized=quantized)
 
     @torch.inference_mode()
     def tokenize(self, name: str, x_BTCHW: Tensor) -> Tensor:
-        """A stream's input -> int64 (B, tokens). Deterministic, whatever the module's mode."""
-        return self.bottleneck.quantizer.encode(self.encode(name, x_BTCHW).latents)
+        """A stream's input -> int64 (B, tokens), the scene's first. Deterministic, whatever the module's mode."""
+        scene = self.scene(name, x_BTCHW)
+        codes = self.bottleneck.quantizer.encode(self.encode(name, x_BTCHW, scene).latents, self._book(name, scene))
+        return codes if scene is None else torch.cat([scene[:, None], codes], dim=1)
 
     @torch.inference_mode()
     def detokenize(self, name: str, codes_BL: Tensor) -> Tensor:
-        """int64 (B, tokens) -> (B, T, C, H, W) in [0, 1]."""
-        return self.decode(name, self.bottleneck.quantizer.decode(codes_BL)).clamp(0, 1)
+        """int64 (B, tokens) -> (B, T, C, H, W) in [0, 1]. Raises AvbenchError for a scene that the bank lacks."""
+        scene, codes = self.split_scene(name, codes_BL)
+        return self.decode(name, self.bottleneck.quantizer.decode(codes, self._book(name, scene)), scene).clamp(0, 1)
+
+    def latents(self, name: str, codes_BL: Tensor) -> Tensor:
+        """int64 (B, tokens) -> (B, holistic tokens, C): what a prior reads."""
+        scene, codes = self.split_scene(name, codes_BL)
+        return self.bottleneck.quantizer.decode(codes, self._book(name, scene))
+
+    def split_scene(self, name: str, codes_BL: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Scenes (B,), if the stream has any, and the codes of its holistic tokens."""
+        stream = self.config.stream(name)
+        if not stream.scenes:
+            return None, codes_BL
+        scene = codes_BL[:, 0]
+        if int(scene.max()) >= stream.scenes:
+            raise AvbenchError(f"{self.config.name}: scene {int(scene.max())} of a bank of {stream.scenes} {name} scenes")
+        return scene, codes_BL[:, 1:]
+
+    def _book(self, name: str, scene_B: Tensor | None) -> Tensor | None:
+        """The entries of each clip, of a stream with scenes."""
+        scenes = self.stream_scenes(name)
+        return None if scenes is None else scenes.entries(cast(Tensor, scene_B), self.bottleneck.quantizer.entries())

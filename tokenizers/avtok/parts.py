@@ -31,6 +31,10 @@ def part_of(name: str) -> Part:
         stream = rest.partition(".")[0]
         assert stream in STREAMS, name
         return Part(owner=stream, side="encoder" if top == "stream_encoders" else "decoder")
+    if top == "scenes":
+        stream = rest.partition(".")[0]
+        assert stream in STREAMS, name
+        return Part(owner=stream, side="quantizer")
     sides: dict[str, Side] = {"encoder": "encoder", "bottleneck": "quantizer", "decoder": "decoder"}
     return Part(owner="shared", side=sides[top])
 

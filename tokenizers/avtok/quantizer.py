@@ -38,27 +38,29 @@ class Quantizer(nn.Module):
         """(V, C) float32: the codebook as the decoder sees it (unit rows where cosine)."""
         return self.project(self.embedding.weight.float())
 
-    def forward(self, z_BLC: Tensor) -> Quantized:
+    def forward(self, z_BLC: Tensor, book_BVC: Tensor | None = None) -> Quantized:
+        """book: entries of each clip's own, where scenes read the codebook (scene.py)."""
         with torch.autocast(z_BLC.device.type, enabled=False):
             z = self.project(z_BLC.float())
             reviving = self.training and self.config.revive_after and self.embedding.weight.requires_grad
             if reviving:
                 self._revive(z.detach().flatten(0, 1))
-            book = self.entries()
+            book = self.entries() if book_BVC is None else book_BVC
             codes = self._choose(z, book)
-            chosen = F.embedding(codes, book)
+            chosen = _looked_up(codes, book)
             loss = self.config.commitment * F.mse_loss(z, chosen.detach()) + self.config.codebook * F.mse_loss(chosen, z.detach())
         if reviving:
             self._count_idle(codes.flatten())
         return Quantized(latents=z + (chosen - z).detach(), codes=codes, loss=loss)
 
-    def encode(self, z_BLC: Tensor) -> Tensor:
+    def encode(self, z_BLC: Tensor, book_BVC: Tensor | None = None) -> Tensor:
         """(B, L, C) -> int64 (B, L): the nearest entries, never drawn."""
-        return self._nearest(self.project(z_BLC.float()), self.entries())
+        book = self.entries() if book_BVC is None else book_BVC
+        return self._nearest(self.project(z_BLC.float()), book)
 
-    def decode(self, codes_BL: Tensor) -> Tensor:
+    def decode(self, codes_BL: Tensor, book_BVC: Tensor | None = None) -> Tensor:
         """int64 (B, L) -> (B, L, C) float32."""
-        return F.embedding(codes_BL, self.entries())
+        return _looked_up(codes_BL, self.entries() if book_BVC is None else book_BVC)
 
     def project(self, x: Tensor) -> Tensor:
         """Onto the unit sphere where cosine; as it is where Euclidean."""
@@ -74,6 +76,8 @@ class Quantizer(nn.Module):
     @staticmethod
     @torch.no_grad()
     def _nearest(z_BLC: Tensor, book_VC: Tensor) -> Tensor:
+        if book_VC.ndim == 3:
+            return torch.stack([similarity(z, book).argmax(-1) for z, book in zip(z_BLC, book_VC, strict=True)])
         rows = z_BLC.flatten(0, 1).split(8192)  # bounds the (N, V) table
         return torch.cat([similarity(part, book_VC).argmax(-1) for part in rows]).view(z_BLC.shape[:2])
 
@@ -92,6 +96,13 @@ class Quantizer(nn.Module):
         used = torch.zeros_like(self.idle_steps, dtype=torch.bool)
         used[codes_N] = True
         self.idle_steps.add_(1).masked_fill_(used, 0)
+
+
+def _looked_up(codes_BL: Tensor, book: Tensor) -> Tensor:
+    """Entries of one codebook (V, C), or of each clip's own (B, V, C)."""
+    if book.ndim == 2:
+        return F.embedding(codes_BL, book)
+    return book.gather(1, codes_BL[..., None].expand(-1, -1, book.shape[2]))
 
 
 def similarity(z_NC: Tensor, book_VC: Tensor) -> Tensor:

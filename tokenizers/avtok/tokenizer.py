@@ -43,7 +43,7 @@ class AVTok:
         self.vocoder = load_vocoder(vocoder, options.device)
         self.device = options.device
         config = self.model.config
-        self.stream_lengths = {name: config.stream(name).tokens for name in STREAMS}
+        self.stream_lengths = {name: config.stream(name).length for name in STREAMS}
         self.vocab_size = config.quantizer.entries
         self.info = TokenizerInfo(
             name=config.name if not options.variants else f"{config.name}@{vocoder}",

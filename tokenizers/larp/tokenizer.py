@@ -64,7 +64,7 @@ class Larp:
     def decode(self, tokens: Tokens) -> ClipBatch:
         """The clips, from the tokens alone: all frames over the duration."""
         config = self.model.config
-        check_codes(tokens.codes["video"], "video", config.video.tokens, config.quantizer.entries, self.info.name)
+        check_codes(tokens.codes["video"], "video", config.video.length, config.quantizer.entries, self.info.name)
         video = detokenize(self.model, "video", tokens.codes["video"], self.device)
         return ClipBatch(video=video, fps=config.video.size[0] / tokens.duration_s, sample_rate=SAMPLE_RATE)
 

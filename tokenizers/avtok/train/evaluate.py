@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from avbench.tokenizers.avtok.config import StreamName
+from avbench.tokenizers.avtok.losses import moving_pixels
 from avbench.tokenizers.avtok.melbox import RANGE
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.train.data import stream_inputs
@@ -20,10 +21,12 @@ Boxes = dict[StreamName, Tensor]
 def evaluate(models: dict[StreamName, AVTokModel], clips: Clips, device: torch.device) -> HeldOut:
     """models: stream -> the model that it passes through, in eval mode.
 
-    psnr (dB), mel_l1 (natural-log units), codes, codes_video, codes_audio (shares of the codebook), of the streams that there are.
+    psnr, psnr_motion (dB), mel_l1 (natural-log units), codes, codes_video, codes_audio (shares of the codebook), of the streams that
+    there are.
     """
     errors: dict[StreamName, list[Tensor]] = {name: [] for name in models}
     used: dict[StreamName, list[Tensor]] = {name: [] for name in models}
+    motion: list[Tensor] = []
     samples: list[tuple[Boxes, Boxes]] = []
     for part in clips.chunks():
         inputs = stream_inputs(clips.reader.batch(part))
@@ -34,10 +37,20 @@ def evaluate(models: dict[StreamName, AVTokModel], clips: Clips, device: torch.d
         for name in models:
             errors[name].append(_error(name, reference[name], recon[name]).cpu())
             used[name].append(codes[name].unique().cpu())
+        motion.append(_motion(reference["video"], recon["video"]).cpu())
         if sum(len(pair[0]["video"]) for pair in samples) < PICTURED:
             samples.append((reference, recon))
-    values = {ERRORS[name]: float(torch.cat(errors[name]).mean()) for name in models} | _use(used, models)
+    values = {"psnr_motion": float(torch.cat(motion).nanmean())}
+    values |= {ERRORS[name]: float(torch.cat(errors[name]).mean()) for name in models}
+    values |= _use(used, models)
     return HeldOut(values=values, picture=sheet(*[_rows([pair[side] for pair in samples]) for side in (0, 1)]))
+
+
+def _motion(reference: Tensor, recon: Tensor) -> Tensor:
+    """(B,): PSNR of the pixels that move; NaN where none does."""
+    moving = moving_pixels(reference)
+    error = ((recon - reference).square() * moving).flatten(1).sum(1) / (reference.shape[2] * moving.flatten(1).sum(1))
+    return -10 * error.log10()
 
 
 def _error(name: StreamName, reference: Tensor, recon: Tensor) -> Tensor:

@@ -123,8 +123,8 @@ class AVTokObjective(Objective[TrainBatch]):
         if codes is None:
             assert batch.video is not None
             codes = model.tokenize("video", batch.video).clone()  # out of inference mode
-        latents = model.bottleneck.quantizer.decode(codes)
-        return Quantized(latents=latents, codes=codes, loss=latents.new_zeros(()))
+        latents = model.latents("video", codes)
+        return Quantized(latents=latents, codes=model.split_scene("video", codes)[1], loss=latents.new_zeros(()))
 
     def _features(self, branch: str, inputs: dict[str, Tensor], waveforms: Tensor | None) -> dict[str, Tensor]:
         teacher, config = self.frozen[0].teacher, self.models[branch].config

@@ -18,6 +18,7 @@ MODALITY_WEIGHTS = {"a": (1.0, 3.0), "b": (1.0, 10.0), "c": (1.0, 0.3)}
 MINI_STREAM = StreamWeights(l1=1.0, log_mse=0.2, quantizer=4.0)
 MINI_LOSS = LossWeights(video=MINI_STREAM, audio=MINI_STREAM, prior=0.0)
 MINI_OPTIM = AVTokOptim(warmup_clips=160)
+SCENE_OPTIM = AVTokOptim(warmup_clips=160, muon=2e-3, adam=1e-4)
 MINI_CLIPS = {"video": 9_600, "audio": 4_800, "decode": 6_400}  # an hour and a half of one Zen 5 core
 
 SMALL_LOSS = LossWeights(
@@ -38,6 +39,19 @@ def avtok_mini() -> AVTokTraining:
     """AVTok under 10 M parameters, VFAL; trains on two CPU cores in hours."""
     stages = vfal(MINI_CLIPS, MINI_LOSS, MINI_LOSS, MINI_OPTIM)
     return AVTokTraining(name="avtok-mini", schedule="vfal", model=models.avtok_mini(), stages=stages)
+
+
+def avtok_scene_mini() -> AVTokTraining:
+    """AVTok with scene tokens, under 10 M parameters, VFAL; starts above the clip's own mean frame, trains on a CPU core in hours."""
+    video = replace(MINI_STREAM, motion=0.1)
+    loss = LossWeights(video=video, audio=MINI_STREAM, prior=0.0)
+    return AVTokTraining(
+        name="avtok-scene-mini",
+        schedule="vfal",
+        model=models.avtok_scene_mini(),
+        stages=vfal({"video": 124_800, "audio": 24_960, "decode": 16_640}, loss, loss, SCENE_OPTIM),
+        export_dtype="bfloat16",
+    )
 
 
 def avtok_small() -> AVTokTraining:

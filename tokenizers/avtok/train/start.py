@@ -9,11 +9,12 @@ from avbench.nn.patches import unit_range
 from avbench.nn.pca import Basis
 from avbench.nn.transformer import BlockNorms, Transformer
 from avbench.tokenizers.avtok.config import AVTokConfig
-from avbench.tokenizers.avtok.linear_init import code_width, linear_init
+from avbench.tokenizers.avtok.linear_init import code_width, has_scenes, linear_init
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.streams import patchify
 from avbench.tokenizers.avtok.train.config import AVTokSettings, branches
 from avbench.tokenizers.avtok.train.data import stream_inputs
+from avbench.tokenizers.avtok.train.scene_start import apply_scene_start
 from avbench.train.data import ClipReader, Order
 
 PATCHES_PER_ENTRY = 15  # and stream, on average: k-means wants ten points a centre; 84,000 patches of 3072 values take 1 GB
@@ -34,6 +35,9 @@ def apply_linear_start(models: dict[str, AVTokModel], config: AVTokSettings, rea
     """
     for name, streams in branches(config).items():
         model = models[name]
+        if has_scenes(model.config):
+            apply_scene_start(model, reader, seed=config.seed)
+            continue
         patches = sample_patches(reader, model.config, config.linear_start_clips, config.seed)
         bases = linear_init(model, patches, seed=config.seed, iterations=1)
         if model.config.quantizer.kind == "euclidean":
