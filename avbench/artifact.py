@@ -37,6 +37,7 @@ FIELDS = {"config": dict, "provenance": dict, "shards": list}
 # Bounds of a config: no model of ours comes near, and a manifest must not make us allocate or build without end.
 MAX_LAYERS = 512  # of a number whose name ends in one of DEPTHS
 MAX_INTEGER = 1 << 18  # widths, codebooks, sample rates
+MAX_BYTES = 2**26  # of a field that ends so: a packed table in the folder's own shards
 MAX_NUMBER = 1e9
 MAX_LIST, MAX_TEXT, MAX_NESTING = 4096, 200, 8
 DEPTHS = ("layers", "depth", "blocks")
@@ -240,7 +241,8 @@ def _check_value(name: str, value: Any, where: str, nesting: int) -> None:
     if isinstance(value, str):
         possible = value.isprintable() and len(value) <= MAX_TEXT
     elif isinstance(value, int) and not isinstance(value, bool):
-        possible = 0 <= value <= (MAX_LAYERS if name.endswith(DEPTHS) else MAX_INTEGER)
+        most = MAX_LAYERS if name.endswith(DEPTHS) else MAX_BYTES if name.endswith("_bytes") else MAX_INTEGER
+        possible = 0 <= value <= most
     else:
         possible = value is None or isinstance(value, bool) or (math.isfinite(value) and 0 <= value <= MAX_NUMBER)
     if not possible or not name.isprintable():

@@ -129,3 +129,11 @@ def test_a_checkpoint_holds_its_bank(model: AVTokModel, tmp_path: Path) -> None:
     for name, x in inputs().items():
         assert torch.equal(loaded.tokenize(name, x), model.tokenize(name, x))  # type: ignore[arg-type]
         assert torch.equal(loaded.scenes[name].pictures(), model.scenes[name].pictures())  # type: ignore[operator, union-attr]
+
+
+def test_a_bank_of_megabytes_is_a_possible_config(model: AVTokModel) -> None:
+    from avbench.artifact import _check_value
+
+    _check_value("scene_bytes", 3_240_478, "here", 0)
+    with pytest.raises(AvbenchError, match="not possible"):
+        _check_value("scene_bytes", 2**40, "here", 0)
