@@ -1,7 +1,8 @@
 """The linear control at equal tokens: PCA of patches and a k-means codebook, one for video and one for mels.
 
-`pca-vq@256x12`: 256 video tokens of 12 bits; `pca-vq@256x12@480x10` also says how many audio tokens of how many bits. A learned
-tokenizer that is below this row at its own number of tokens has not been trained. It is fitted on first use and kept in the cache.
+`pca-vq@256x12`: 256 video tokens of 12 bits; `pca-vq@256x12@480x10` also says how many audio tokens of how many bits. Where the patch
+matters it is named itself: `pca-vq@1x32x32x12@80x3x12` is 256 video tokens and 128 audio tokens too. A learned tokenizer that is below this
+row at its own number of tokens has not been trained. It is fitted on first use and kept in the cache.
 """
 
 import math
@@ -34,6 +35,8 @@ FIT_VERSION = 1  # raise it when `fit` changes: a fit of older code in somebody'
 class PcaVq:
     """Video and audio through `LinearVq`; audio as mel patches, made sound by the default vocoder."""
 
+    name = "pca-vq"
+
     def __init__(self, options: TokenizerOptions) -> None:
         """Variants: see above. A checkpoint is a fitted file (`save`). Raises UsageError for a variant that is not offered."""
         file = options.checkpoint
@@ -41,11 +44,16 @@ class PcaVq:
             raise UsageError("pca-vq: a fitted file says itself how many tokens it makes; give --checkpoint or a variant, not both")
         file = file or fitted_file(parse_config(options.variants), options.seed)
         state = load(file)
+        if state.scenes:
+            raise AvbenchError(f"{file} was fitted to what scenes leave of clips: it belongs to scene-vq")
+        self._hold(state, f"pca-vq@{state.config}", sha256_of(file)[:16], options)
+
+    def _hold(self, state: PcaVqState, name: str, revision: str, options: TokenizerOptions) -> None:
         self.state = state.to(options.device)
         self.vocoder = load_vocoder(DEFAULT_VOCODER, options.device)
         self.info = TokenizerInfo(
-            name=f"pca-vq@{state.config}",
-            revision=f"{sha256_of(file)[:16]}-{self.vocoder.revision}",
+            name=name,
+            revision=f"{revision}-{self.vocoder.revision}",
             modalities=frozenset({"video", "audio"}),
             sample_rate=SAMPLE_RATE,
             resolution=state.shape[1],
@@ -56,12 +64,12 @@ class PcaVq:
 
     def encode(self, batch: ClipBatch) -> Tokens:
         """Streams "video" and "audio", (B, 1, L) each. Raises AvbenchError for clips of another size than it was fitted to."""
-        video, audio = need_video(batch, "pca-vq"), need_mono(batch, "pca-vq")
+        video, audio = need_video(batch, self.name), need_mono(batch, self.name)
         if (video.shape[1], *video.shape[3:]) != self.state.shape:
             size, fitted = ("x".join(map(str, s)) for s in ((video.shape[1], *video.shape[3:]), self.state.shape))
-            raise AvbenchError(f"pca-vq was fitted to clips of {fitted}, these are {size}; fit it on clips like these (--checkpoint)")
+            raise AvbenchError(f"{self.name} was fitted to clips of {fitted}, these are {size}; fit it on clips like these (--checkpoint)")
         if abs(video_duration(batch, video) - audio_duration(batch, audio)) > 1 / SAMPLE_RATE:
-            raise AvbenchError("pca-vq: video and audio of these clips differ in length")
+            raise AvbenchError(f"{self.name}: video and audio of these clips differ in length")
         codes = {"video": self._encode_video(video), "audio": self._encode_audio(to_mel_rate(audio, batch.sample_rate))}
         vocabs = {"video": len(self.state.video.codebook), "audio": len(self.state.audio.codebook)}
         return Tokens(codes=codes, vocab_sizes=vocabs, duration_s=video_duration(batch, video))
@@ -73,16 +81,21 @@ class PcaVq:
         found = tuple(tokens.codes[name].shape[2] for name in ("video", "audio"))
         if found != expected:
             raise AvbenchError(f"damaged payload: {found} video and audio tokens, {expected} make {tokens.duration_s:g} s")
-        video = [patches_to_video(state.video.decode(codes[0]), state.config.video_patch, state.shape) for codes in tokens.codes["video"]]
+        video = self._decode_video(tokens)
         mels = [patches_to_mel(state.audio.decode(c), state.config.audio_patch, NUM_MELS) for c in tokens.codes["audio"]]
         audio = trim(self.vocoder(torch.cat(mels)), tokens.duration_s)
-        return ClipBatch(video=torch.cat(video).clamp(0, 1), audio=audio[:, None], fps=frames / tokens.duration_s, sample_rate=SAMPLE_RATE)
+        return ClipBatch(video=video.clamp(0, 1), audio=audio[:, None], fps=frames / tokens.duration_s, sample_rate=SAMPLE_RATE)
 
     def _encode_video(self, video: Tensor) -> Tensor:
         """A clip at a time: the same products whatever the batch."""
         patch = self.state.config.video_patch
         clips = (video_to_patches(clip[None].float(), patch)[0] for clip in video)
         return torch.stack([self.state.video.encode(patches) for patches in clips])[:, None]
+
+    def _decode_video(self, tokens: Tokens) -> Tensor:
+        state = self.state
+        clips = [patches_to_video(state.video.decode(codes[0]), state.config.video_patch, state.shape) for codes in tokens.codes["video"]]
+        return torch.cat(clips)
 
     def _encode_audio(self, audio: Tensor) -> Tensor:
         patch = self.state.config.audio_patch

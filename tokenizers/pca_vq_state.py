@@ -1,9 +1,11 @@
 """What `pca-vq` knows: its configuration, fitting it to clips, and the fitted file."""
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,7 @@ from avbench.tokenizers.edges import need_mono, need_video, to_uint8
 from avbench.tokenizers.mel_vocoder import to_mel_rate
 from avbench.types import ClipBatch
 
+Patch = TypeVar("Patch", VideoPatch, MelPatch)
 # Tokens of a 16x128x128 clip -> patch: frames, height, width.
 VIDEO_PATCHES: dict[int, VideoPatch] = {
     64: (16, 16, 16),
@@ -28,8 +31,21 @@ VIDEO_PATCHES: dict[int, VideoPatch] = {
     1024: (4, 8, 8),
     2048: (2, 8, 8),
 }
-# Tokens of an 80x384 mel -> patch: bands, frames.
-AUDIO_PATCHES: dict[int, MelPatch] = {60: (16, 32), 120: (16, 16), 240: (16, 8), 480: (8, 8), 960: (8, 4)}
+# Tokens of an 80x384 mel -> patch: bands, frames. 64, 96, 128, 192 and 384 are whole columns: a sound is a column that lasts.
+AUDIO_PATCHES: dict[int, MelPatch] = {
+    60: (16, 32),
+    64: (80, 6),
+    96: (80, 4),
+    120: (16, 16),
+    128: (80, 3),
+    192: (80, 2),
+    240: (16, 8),
+    384: (80, 1),
+    480: (8, 8),
+    960: (8, 4),
+}
+SHAPE, MEL_SHAPE = (16, 128, 128), (NUM_MELS, 384)  # what the token counts of a variant are of
+MAX_VALUES = 3 * 16 * 16 * 16  # in a patch
 MAX_BITS = 14
 MAX_CLIPS = 4096  # the clips are held as uint8 patches while fitting: 0.8 MB each
 FORMAT = "pca-vq 1"
@@ -37,7 +53,7 @@ FORMAT = "pca-vq 1"
 
 @dataclass(frozen=True, kw_only=True)
 class PcaVqConfig:
-    """Patch sizes and codebook sizes. `str()` of one that `parse_config` made is its variant."""
+    """Patch sizes and codebook sizes. `str()` of one that `parse_config` made is its variant: 256x12@120x12, or 1x32x32x12@80x3x12."""
 
     video_patch: VideoPatch = VIDEO_PATCHES[256]
     video_bits: int = 12
@@ -49,33 +65,48 @@ class PcaVqConfig:
         (t, h, w), (bands, frames) = self.video_patch, self.audio_patch
         return (shape[0] // t) * (shape[1] // h) * (shape[2] // w), (NUM_MELS // bands) * (mel_frames // frames)
 
+    def variant(self, video_patches: dict[int, VideoPatch]) -> str:
+        """The variant's text: numbers of tokens where the tables offer the patch, else the patch."""
+        video, audio = self.num_tokens(SHAPE, MEL_SHAPE[1])
+        video_text = _label(self.video_patch, video, video_patches)
+        return f"{video_text}x{self.video_bits}@{_label(self.audio_patch, audio, AUDIO_PATCHES)}x{self.audio_bits}"
+
     def __str__(self) -> str:
-        video, audio = self.num_tokens((16, 128, 128), 384)
-        return f"{video}x{self.video_bits}@{audio}x{self.audio_bits}"
+        return self.variant(VIDEO_PATCHES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PcaVqState:
-    """A fitted tokenizer. shape: frames, height and width of its clips."""
+    """A fitted tokenizer. shape: frames, height and width of its clips.
+
+    scenes: sha256 of the bank whose scenes were subtracted from the video, "" where none were.
+    """
 
     config: PcaVqConfig
     shape: tuple[int, int, int]
     trained_on: str
     video: LinearVq
     audio: LinearVq
+    scenes: str = ""
 
     def to(self, device: torch.device | str) -> "PcaVqState":
         """The same on another device."""
         return replace(self, video=self.video.to(device), audio=self.audio.to(device))
 
 
-def parse_config(variants: tuple[str, ...]) -> PcaVqConfig:
-    """("256x12", "120x10") -> its patches and bits; audio takes the video's bits where it names none. Raises UsageError."""
+def parse_config(
+    variants: tuple[str, ...], *, name: str = "pca-vq", video_patches: dict[int, VideoPatch] = VIDEO_PATCHES, audio_tokens: int = 120
+) -> PcaVqConfig:
+    """("256x12", "120x10") -> its patches and bits; audio takes `audio_tokens` and the video's bits where none is named.
+
+    A patch can be named itself, with its bits: ("1x32x32x12", "80x3x12"). Raises UsageError.
+    """
     if len(variants) > 2:
-        raise UsageError(f"pca-vq takes a video and an audio variant, not {len(variants)}; for example pca-vq@256x12@120x12")
-    video = _parse(variants[0] if variants else "256x12", "video", VIDEO_PATCHES)
-    audio = _parse(variants[1] if len(variants) > 1 else f"120x{video[1]}", "audio", AUDIO_PATCHES)
-    return PcaVqConfig(video_patch=VIDEO_PATCHES[video[0]], video_bits=video[1], audio_patch=AUDIO_PATCHES[audio[0]], audio_bits=audio[1])
+        raise UsageError(f"{name} takes a video and an audio variant, not {len(variants)}; for example {name}@256x12@120x12")
+    video_patch, video_bits = _parse(variants[0] if variants else "256x12", name, "video", video_patches, SHAPE, 3)
+    audio = variants[1] if len(variants) > 1 else f"{audio_tokens}x{video_bits}"
+    audio_patch, audio_bits = _parse(audio, name, "audio", AUDIO_PATCHES, MEL_SHAPE, 1)
+    return PcaVqConfig(video_patch=video_patch, video_bits=video_bits, audio_patch=audio_patch, audio_bits=audio_bits)
 
 
 def fit(batches: Iterable[ClipBatch], config: PcaVqConfig, seed: int, source: str = "clips of the user") -> PcaVqState:
@@ -114,6 +145,7 @@ def pad_mel(mel: Tensor, patch: MelPatch) -> Tensor:
 def save(state: PcaVqState, file: Path) -> None:
     """Write a fitted file, all of it or nothing."""
     about = {"format": FORMAT, "config": asdict(state.config), "shape": state.shape, "trained_on": state.trained_on}
+    about |= {"scenes": state.scenes} if state.scenes else {}
     write_file(file, _tensors(state), about)
 
 
@@ -128,13 +160,25 @@ def load(file: Path) -> PcaVqState:
         raise AvbenchError(f"{file} is not a fitted pca-vq: {error}; remove it and it is fitted again") from error
 
 
-def _parse(text: str, stream: str, offered: dict[int, tuple[int, ...]] | dict[int, VideoPatch] | dict[int, MelPatch]) -> tuple[int, int]:
-    """ "256x12" -> (256, 12)."""
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,2})", text)
-    if not match or int(match[1]) not in offered or not 1 <= int(match[2]) <= MAX_BITS:
-        counts = ", ".join(map(str, offered))
-        raise UsageError(f'pca-vq: "{text}" is not {stream} TOKENSxBITS; tokens: {counts}; bits: 1 to {MAX_BITS}; for example 256x12')
-    return int(match[1]), int(match[2])
+def _parse(text: str, name: str, stream: str, offered: dict[int, Patch], size: tuple[int, ...], channels: int) -> tuple[Patch, int]:
+    """ "256x12" -> (the patch that makes 256 tokens, 12); "4x16x16x12" -> ((4, 16, 16), 12)."""
+    numbers = [int(number) for number in text.split("x")] if re.fullmatch(r"\d{1,5}(x\d{1,5})+", text) else [0]
+    *patch, bits = numbers
+    if len(patch) == 1 and patch[0] in offered and 1 <= bits <= MAX_BITS:
+        return offered[patch[0]], bits
+    whole = len(patch) == len(size) and all(0 < part <= side and side % part == 0 for side, part in zip(size, patch, strict=True))
+    if whole and math.prod(patch) * channels <= MAX_VALUES and 1 <= bits <= MAX_BITS:
+        return tuple(patch), bits  # type: ignore[return-value]
+    counts, sides = ", ".join(map(str, offered)), "x".join(map(str, size))
+    example = "x".join(map(str, [*offered[min(offered)], 12]))
+    raise UsageError(
+        f'{name}: "{text}" is not {stream} TOKENSxBITS, nor a PATCHxBITS that cuts {sides} into whole parts of at most '
+        f"{MAX_VALUES // channels} pixels; tokens: {counts}; bits: 1 to {MAX_BITS}; for example {max(offered)}x12 or {example}"
+    )
+
+
+def _label(patch: Patch, tokens: int, offered: dict[int, Patch]) -> str:
+    return str(tokens) if offered.get(tokens) == patch else "x".join(map(str, patch))
 
 
 def _tensors(state: PcaVqState) -> dict[str, Tensor]:
@@ -159,7 +203,8 @@ def _state(about: dict[str, object], tensors: dict[str, Tensor]) -> PcaVqState:
     frames, height, width = _sizes(shape, 3)
     if frames % t or height % h or width % w:
         raise ValueError(f"clips of {frames}x{height}x{width} are not whole patches")
-    return PcaVqState(config=config, shape=(frames, height, width), trained_on=str(about["trained_on"]), video=video, audio=audio)
+    facts = {"trained_on": str(about["trained_on"]), "scenes": str(about.get("scenes", ""))}
+    return PcaVqState(config=config, shape=(frames, height, width), video=video, audio=audio, **facts)
 
 
 def _sizes(values: object, count: int) -> tuple[int, ...]:

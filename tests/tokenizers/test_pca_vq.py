@@ -13,7 +13,7 @@ from avbench.nn.patches import mel_to_patches, patches_to_mel, patches_to_video,
 from avbench.run import payload
 from avbench.tokenizer import TokenizerOptions
 from avbench.tokenizers.pca_vq import PcaVq
-from avbench.tokenizers.pca_vq_state import PcaVqConfig, PcaVqState, fit, load, parse_config, save
+from avbench.tokenizers.pca_vq_state import AUDIO_PATCHES, VIDEO_PATCHES, PcaVqConfig, PcaVqState, fit, load, parse_config, save
 from avbench.types import ClipBatch, Tokens
 
 CONFIG = PcaVqConfig(video_patch=(2, 8, 8), video_bits=6, audio_patch=(16, 16), audio_bits=5)
@@ -136,13 +136,31 @@ def test_files_that_are_no_fitted_state_are_refused(state: PcaVqState, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("variants", "text"), [((), "256x12@120x12"), (("128x10",), "128x10@120x10"), (("1024x13", "480x9"), "1024x13@480x9")]
+    ("variants", "text"),
+    [
+        ((), "256x12@120x12"),
+        (("128x10",), "128x10@120x10"),
+        (("1024x13", "480x9"), "1024x13@480x9"),
+        (("256x12", "128x12"), "256x12@128x12"),
+        (("1x32x32x12", "80x3x11"), "1x32x32x12@128x11"),
+        (("4x16x16x12", "20x12x12"), "256x12@20x12x12"),
+    ],
 )
 def test_variants_name_tokens_and_bits(variants: tuple[str, ...], text: str) -> None:
     assert str(parse_config(variants)) == text
 
 
-@pytest.mark.parametrize("variants", [("300x12",), ("256x20",), ("256",), ("256x12", "7x12"), ("256x12", "120x12", "1x1")])
+def test_tables_of_patches_make_the_tokens_that_they_say() -> None:
+    for tokens, patch in VIDEO_PATCHES.items():
+        assert PcaVqConfig(video_patch=patch).num_tokens((16, 128, 128), 384)[0] == tokens
+    for tokens, bands in AUDIO_PATCHES.items():
+        assert PcaVqConfig(audio_patch=bands).num_tokens((16, 128, 128), 384)[1] == tokens
+
+
+@pytest.mark.parametrize(
+    "variants",
+    [("300x12",), ("256x20",), ("256",), ("256x12", "7x12"), ("256x12", "120x12", "1x1"), ("3x32x32x12",), ("16x64x64x12",), ("x",)],
+)
 def test_variants_that_are_not_offered_come_with_an_example(variants: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="for example"):
         parse_config(variants)
