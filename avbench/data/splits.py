@@ -152,8 +152,11 @@ def _problem(source: Source, index: int, entries: dict[str, shards.Entry]) -> st
     if arrays is not None and shards.is_intact(entry, *arrays):
         return None
     reason = "prepared bytes differ from their checksum; prepare the split again to make the clip anew"
-    with shards.lock(source.root), shards.Writer(source.root, source.protocol) as writer:
-        writer.fail(entry.id, entry.stamp, entry.pin, reason)
+    try:
+        with shards.lock(source.root), shards.Writer(source.root, source.protocol) as writer:
+            writer.fail(entry.id, entry.stamp, entry.pin, reason)
+    except (shards.Unwritable, OSError):
+        return f"{reason} (by somebody who can write to {source.root})"
     return reason
 
 

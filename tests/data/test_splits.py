@@ -397,6 +397,20 @@ def test_a_read_only_cache_with_a_known_bad_clip_is_used_as_it_is(
     assert "Free some space" not in str(caught.value)
 
 
+def test_verify_tells_of_damage_in_a_read_only_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use(monkeypatch, Numbers(tmp_path / "p"))
+    path = shards.shard_path(load().root, 0, "audio")
+    path.write_bytes(path.read_bytes()[:128] + bytes(256 * 200))
+
+    def refuse(path: Path, waiting: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(locks, "alone", refuse)
+    problems = splits.verify("numbers", progress=False)
+    assert [problem.id for problem in problems] == [f"n/{k}" for k in range(1, 10)]  # clip 0 is silent
+    assert "by somebody who can write" in problems[0].reason
+
+
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_a_disk_without_locks_is_used_with_a_note(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], code: int
