@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from avbench.errors import AvbenchError
-from avbench.files import atomic, regular
+from avbench.files import atomic, disk_errors, regular
 
 STATE = "state.pt"
 FORMAT = 1
@@ -47,14 +47,20 @@ def save(out: Path, identity: Identity, position: Position, state: dict[str, Any
     """Replace the checkpoint of `out`. init: whose weights the run began from (`provenance.of_folder`). Raises AvbenchError where the
     disk is full."""
     content = {"format": FORMAT, "identity": asdict(identity), "position": asdict(position), "state": state, "init": init}
-    try:
+    with disk_errors(out, "repeat the command: the last checkpoint stands"):
         out.mkdir(parents=True, exist_ok=True)
         with atomic(out / STATE) as file:
-            torch.save(content, file)
-    except (OSError, RuntimeError) as error:  # on a full disk PyTorch's writer raises the latter over the former
-        raise AvbenchError(
-            f"cannot write to {out} ({error}); its last checkpoint stands. Free some space and repeat the command"
-        ) from error
+            try:
+                torch.save(content, file)
+            except RuntimeError as error:  # PyTorch's writer hides the system's error behind its own
+                raise _system_error(error) or error from error
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The first OSError among an exception and those that it came over."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
 
 
 def load(out: Path, identity: Identity) -> Saved | None:

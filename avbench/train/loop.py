@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from avbench.errors import AvbenchError, UsageError
+from avbench.files import disk_errors
 from avbench.train import checkpoint, recipes
 from avbench.train.budget import Budget, Clock
 from avbench.train.checkpoint import Identity, Position, Saved
@@ -77,11 +78,12 @@ def train(
         data: Data = trainee.load_data(split, limit)
     if on_device:
         data.hold_on(accelerator.device)
-    run = _Run(trainee, data, Path(out), accelerator, begin, init, budget, watch)
-    try:
-        return run.go(None if max_minutes is None else begin + 60 * max_minutes, stage)
-    finally:
-        run.close()
+    with disk_errors(Path(out), "repeat the command; what was saved stands"):
+        run = _Run(trainee, data, Path(out), accelerator, begin, init, budget, watch)
+        try:
+            return run.go(None if max_minutes is None else begin + 60 * max_minutes, stage)
+        finally:
+            run.close()
 
 
 class Watch:

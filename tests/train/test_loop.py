@@ -1,5 +1,7 @@
 """avbench.train.loop: kills, pauses, processes. Run as a script, this file is one training call: `test_train_loop.py SPLIT OUT [KIND]`."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -162,6 +164,29 @@ def test_weights_of_another_model_and_a_run_that_began_otherwise_are_refused(
         train(tiny(), split=split, out=tmp_path / "b", device="cpu", init=tmp_path)
     with pytest.raises(AvbenchError, match="holds a run that began from nothing"):
         train(tiny(), split=split, out=uninterrupted, device="cpu", init=uninterrupted)
+
+
+@pytest.mark.usefixtures("here", "uninterrupted")
+def test_a_full_disk_at_the_first_save_is_told_in_words_and_nothing_half_written_stays(
+    tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `write` fails on a full disk, below PyTorch's writer."""
+    opened = Path.open
+
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def full(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        return Full(path, "x") if path.name.startswith(".state.pt") else opened(path, mode, *rest, **more)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(AvbenchError, match=r"no space left for .*run .*free some space and repeat the command: the last checkpoint stands"):
+        train(tiny(), split=f"folder:{clip_folder}", out=tmp_path / "run", device="cpu")
+    assert not [file.name for file in (tmp_path / "run").iterdir() if "state.pt" in file.name]
+    (tmp_path / "file").touch()
+    with pytest.raises(AvbenchError, match="cannot be written"):
+        train(tiny(), split=f"folder:{clip_folder}", out=tmp_path / "file" / "run", device="cpu")
 
 
 def test_a_stage_device_or_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
