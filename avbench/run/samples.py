@@ -13,6 +13,7 @@ apart (Chromium 150, busy machine).
 """
 
 import hashlib
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from avbench.files import disk_errors
 from avbench.types import ClipBatch
 
 Picture = Callable[[Path, ClipBatch, ClipBatch], None]
@@ -55,13 +57,14 @@ def write_sample(samples: Path, reference: ClipBatch, recon: ClipBatch, write_pi
     """
     name = sample_name(reference.ids[0])
     folder = samples / name
-    folder.mkdir(parents=True, exist_ok=True)
     top = loudest(reference)
-    for side, clip in (("reference", reference), ("recon", recon)):
-        _write_side(folder / side, clip, reference, top)
-    temporary = samples / f".{name}.mp4"
-    write_picture(temporary, reference, recon)
-    temporary.replace(samples / f"{name}.mp4")  # last: a sample that is there is complete
+    with disk_errors(samples, "run the same command again: what is finished stands"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for side, clip in (("reference", reference), ("recon", recon)):
+            _write_side(folder / side, clip, reference, top)
+        temporary = samples / f".{name}.mp4"
+        write_picture(temporary, reference, recon)
+        temporary.replace(samples / f"{name}.mp4")  # last: a sample that is there is complete
 
 
 def _write_side(path: Path, clip: ClipBatch, reference: ClipBatch, top: float) -> None:
@@ -78,7 +81,9 @@ def _write_side(path: Path, clip: ClipBatch, reference: ClipBatch, top: float) -
         Image.fromarray(middle.numpy()).save(path.with_suffix(".jpg"), quality=90)
     if clip.audio is not None:
         sound = clip.audio[0][:1].float().cpu().clamp(-1, 1)
-        soundfile.write(path.with_suffix(".flac"), sound[0].numpy(), reference.sample_rate, subtype="PCM_16")
+        flac = io.BytesIO()  # libsndfile says "System error." where a disk is full
+        soundfile.write(flac, sound[0].numpy(), reference.sample_rate, format="FLAC", subtype="PCM_16")
+        path.with_suffix(".flac").write_bytes(flac.getvalue())
         write_spectrogram(path.with_suffix(".png"), sound, reference.sample_rate, top)
 
 

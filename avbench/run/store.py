@@ -9,23 +9,28 @@ result.json     the values, with intervals; there only when the run is complete
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import itertools
 import json
-import os
 import shutil
-import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from avbench.errors import AvbenchError
+from avbench.files import atomic, disk_errors, open_regular
+
+MAX_PART_BYTES = 1 << 30  # unpacked: of a batch of 64 clips it has 10 MB
+# What reading a damaged .npz raises: a flipped bit may look like another format's feature, or like an endless name.
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, MemoryError, RuntimeError, NotImplementedError),
+    *(SyntaxError, OverflowError, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +117,7 @@ class RunStore:
         """Keep a finished batch, beside what is there of other metrics: its part file first, then its lines at the end of clips.jsonl."""
         batch = batch.with_earlier(_read_part(self._part(batch.index)))
         header = json.dumps({key: value for key, value in asdict(batch).items() if key != "features"})
-        with _disk_errors(self.folder), replacing(self._part(batch.index), "wb") as file:
+        with _disk_errors(self.folder), atomic(self._part(batch.index)) as file:
             np.savez_compressed(file, header=np.frombuffer(header.encode(), np.uint8), **_prefixed(batch.features))
         with _disk_errors(self.folder), (self.folder / "clips.jsonl").open("a") as lines:
             lines.write("".join(_line(row) for row in batch.rows))
@@ -123,7 +128,7 @@ class RunStore:
         facts = {"ids": list(payloads), "sizes": [len(data) for data in payloads.values()], "sha256": hashlib.sha256(body).hexdigest()}
         with _disk_errors(self.folder):
             self.tokens.mkdir(exist_ok=True)
-            with replacing(self._tokens(index), "wb") as file:
+            with atomic(self._tokens(index)) as file:
                 file.write(json.dumps(facts).encode() + b"\n" + body)
 
     def load_tokens(self, index: int) -> dict[str, bytes]:
@@ -147,18 +152,18 @@ class RunStore:
 
     def write_clips(self) -> None:
         """clips.jsonl anew, in the split's order, one line a clip."""
-        with _disk_errors(self.folder), replacing(self.folder / "clips.jsonl", "w") as file:
+        with _disk_errors(self.folder), atomic(self.folder / "clips.jsonl", "w") as file:
             for part in self.load():
                 file.writelines(_line(row) for row in part.rows)
 
     def write_features(self, features: dict[str, np.ndarray]) -> None:
         """features.npz: the rows that `avbench compare` resamples."""
-        with _disk_errors(self.folder), replacing(self.folder / "features.npz", "wb") as file:
+        with _disk_errors(self.folder), atomic(self.folder / "features.npz") as file:
             np.savez_compressed(file, **features)  # type: ignore[arg-type]
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """`name` (manifest.json, result.json) with `content`, at once or not at all."""
-        with _disk_errors(self.folder), replacing(self.folder / name, "w") as file:
+        with _disk_errors(self.folder), atomic(self.folder / name, "w") as file:
             json.dump(content, file, indent=1, allow_nan=False)
             file.write("\n")
 
@@ -177,33 +182,8 @@ class RunStore:
         return self.parts / f"{index:06d}.npz"
 
 
-@contextlib.contextmanager
-def replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
-    """A file that takes `path`'s place once it is written whole and on disk."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise AvbenchError(
-                f"no space left for {folder}; what is finished stands. Free some space and run the same command again"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise AvbenchError(f"{folder} cannot be written ({error.strerror}); choose another folder with --runs-dir") from error
-        raise
+def _disk_errors(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return disk_errors(folder, "run the same command again: what is finished stands")
 
 
 def _others(kept: Mapping[str, Any], measured: Mapping[str, str]) -> dict[str, Any]:
@@ -216,14 +196,18 @@ def _prefixed(features: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _read_part(path: Path) -> BatchResult | None:
+    """A part; None where there is none, or where it is damaged or claims more than any part holds."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            header = json.loads(arrays["header"].tobytes())
-            features = {name.removeprefix("feature "): arrays[name] for name in arrays.files if name != "header"}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_PART_BYTES:
+                return None
+            with np.load(file, allow_pickle=False) as arrays:
+                header = json.loads(arrays["header"].tobytes())
+                features = {name.removeprefix("feature "): arrays[name] for name in arrays.files if name != "header"}
+        rows = tuple(ClipRow(**row) for row in header.pop("rows"))
+        return BatchResult(rows=rows, features=features, **header)
+    except _DAMAGE:
         return None
-    rows = tuple(ClipRow(**row) for row in header.pop("rows"))
-    return BatchResult(rows=rows, features=features, **header)
 
 
 def _line(row: ClipRow) -> str:

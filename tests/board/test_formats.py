@@ -1,6 +1,7 @@
 """Every format of the table: golden files, and no data, hostile or damaged, can break one."""
 
 import csv
+import errno
 import io
 import itertools
 import json
@@ -229,6 +230,21 @@ def test_write_makes_one_file_a_split_inside_the_folder(tmp_path):
     assert [path.name for path in paths] == ["arcade-mini.md", "arcade-mini.csv", "folder-..-..-my-clips.md", "folder-..-..-my-clips.csv"]
     assert all(path.parent == tmp_path / "boards" and path.is_file() for path in paths)
     assert "reported" in paths[0].read_text(encoding="utf-8").lower()
+
+
+def test_a_board_that_cannot_be_written_is_told_in_words(tmp_path, monkeypatch):
+    board = leaderboard(save(tmp_path / "runs", content("a", [metric("psnr", 1.0)])))
+    (tmp_path / "file").touch()
+    with pytest.raises(AvbenchError, match=r"boards cannot be written .*and repeat the command"):
+        write(board, tmp_path / "file" / "boards")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(AvbenchError, match=r"no space left for .*boards"):
+        write(board, tmp_path / "boards")
+    assert not list((tmp_path / "boards").iterdir())
 
 
 def test_an_unknown_format_is_a_usage_error(tmp_path):

@@ -1,5 +1,8 @@
 """Samples of a run: what is kept of a clip, under which name, and that it is the clip."""
 
+import contextlib
+import resource
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from avbench.errors import AvbenchError
 from avbench.generate.panels import panels
 from avbench.run import samples
 from avbench.run.samples import MEL_BANDS, has_sample, sample_name, write_pair
@@ -47,6 +51,30 @@ def test_a_sample_is_pictures_sounds_stills_and_spectrograms_and_both_side_by_si
     assert frames == pytest.approx(torch.linspace(0.2, 0.9, 8).tolist(), abs=0.02)
     with av.open(str(tmp_path / f"{name}.mp4")) as pair:
         assert (pair.streams.video[0].width, pair.streams.audio[0].channels) == (128, 2)
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a full disk: what would make a file larger fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("part", ["all", "sound", "both"])
+def test_a_full_disk_is_told_in_words_whichever_file_does_not_fit(tmp_path: Path, part: str) -> None:
+    write_sample(tmp_path / "whole", clip(), clip())
+    folder = tmp_path / "whole" / sample_name("a/b")
+    picture, sound = ((folder / f"reference.{kind}").stat().st_size for kind in ("mp4", "flac"))
+    both = folder.with_suffix(".mp4").stat().st_size
+    assert picture < sound < both
+    size = {"all": 0, "sound": (picture + sound) // 2, "both": (sound + both) // 2}[part]
+    with files_of_at_most(size), pytest.raises(AvbenchError, match=r"no space left for .*run the same command again"):
+        write_sample(tmp_path / "full", clip(), clip())
+    assert not has_sample(tmp_path / "full", "a/b")
 
 
 def test_the_sound_kept_is_the_sound_measured(tmp_path: Path) -> None:
