@@ -37,6 +37,13 @@ def bank_file(kind: Kind, clips: int = TRAIN_CLIPS) -> Path:
     return file
 
 
+def source(clips: int = TRAIN_CLIPS) -> str:
+    """Whose clips they are, for `TokenizerInfo.trained_on`."""
+    from avbench.data import splits
+
+    return f"{TRAIN_SPLIT} {splits.load(TRAIN_SPLIT, limit=clips).checksum[:12]} ({clips} clips)"
+
+
 def training_clips(first: int, last: int, *, with_video: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
     """Clips first to last - 1 of arcade-train, a few at a time: uint8 (B, T, 3, H, W), or (B, 0), and log-mels, float16 (B, 80, F)."""
     from avbench.data import splits

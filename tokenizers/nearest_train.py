@@ -8,7 +8,7 @@ import math
 from avbench.errors import AvbenchError, UsageError
 from avbench.nn.mel import HOP, SAMPLE_RATE, log_mel
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
-from avbench.tokenizers.banks import TRAIN_CLIPS, TRAIN_SPLIT, bank_file, load_bank
+from avbench.tokenizers.banks import TRAIN_CLIPS, bank_file, load_bank, source
 from avbench.tokenizers.edges import audio_duration, need_mono, need_video, video_duration
 from avbench.tokenizers.mel_vocoder import to_mel_rate, trim
 from avbench.tokenizers.vocoders import DEFAULT_VOCODER, load_vocoder
@@ -38,7 +38,7 @@ class NearestTrain:
             sample_rate=SAMPLE_RATE,
             resolution=self.scenes.items.shape[-1],
             parameters=self.scenes.items.numel() + self.mels.items.numel(),
-            trained_on=f"{TRAIN_SPLIT} ({clips} clips)" if options.checkpoint is None else f"clips of the user ({len(self.scenes)} clips)",
+            trained_on=source(clips) if options.checkpoint is None else f"clips of the user ({len(self.scenes)} clips)",
             kind="control",
         )
 

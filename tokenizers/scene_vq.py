@@ -20,7 +20,7 @@ from avbench.nn.patches import VideoPatch, mel_to_patches
 from avbench.nn.scenes import Bank, mean_frames, residual_patches
 from avbench.paths import cache_root
 from avbench.tokenizer import TokenizerOptions
-from avbench.tokenizers.banks import TRAIN_CLIPS, TRAIN_SPLIT, bank_file, load_bank, training_clips
+from avbench.tokenizers.banks import TRAIN_CLIPS, TRAIN_SPLIT, bank_file, load_bank, source, training_clips
 from avbench.tokenizers.edges import need_video
 from avbench.tokenizers.pca_vq import PcaVq
 from avbench.tokenizers.pca_vq_state import PcaVqConfig, PcaVqState, load, pad_mel, parse_config, save
@@ -91,7 +91,7 @@ def fitted_file(config: PcaVqConfig, seed: int) -> Path:
         print(f"fitting scene-vq@{text} to {TRAIN_CLIPS - BANK_CLIPS} clips of {TRAIN_SPLIT}, once (a few minutes)", file=sys.stderr)
         others = Bank(items=load_bank(scenes, "scenes").items[:BANK_CLIPS])
         state = fit(training_clips(BANK_CLIPS, TRAIN_CLIPS), TRAIN_CLIPS - BANK_CLIPS, others, config, seed)
-        save(replace(state, scenes=scenes_hash, trained_on=f"{TRAIN_SPLIT} ({TRAIN_CLIPS} clips)"), file)
+        save(replace(state, scenes=scenes_hash, trained_on=source()), file)
     return file
 
 

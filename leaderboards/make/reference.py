@@ -17,6 +17,7 @@ from avbench.types import RunSpec
 TOKENIZERS = (
     "avtok",
     "static-frame+silence",
+    "nearest-train",
     "identity",
     "mel-vocoder",
     "h264",
@@ -27,6 +28,8 @@ TOKENIZERS = (
     "pca-vq@128x12",
     "pca-vq",
     "pca-vq@1024x13",
+    "pca-vq@256x12@128x12",
+    "scene-vq",
 )
 LARP, WAV_40, WAV_75, ENCODEC = "out/larp-mini", "out/wavtokenizer-mini-40", "out/wavtokenizer-mini-75", "out/encodec-mini"
 TRAINED_HERE = (  # tokenizer, --checkpoint
@@ -41,7 +44,17 @@ TRAINED_HERE = (  # tokenizer, --checkpoint
 SPLITS = {
     "arcade-mini": TOKENIZERS,
     "vggsound-test": TOKENIZERS,
-    "arcade-test": ("avtok", "static-frame+silence", "class-mean", "mel-vocoder", "pca-vq", "h264@1k-opus@6k"),
+    "arcade-test": (
+        "avtok",
+        "static-frame+silence",
+        "nearest-train",
+        "class-mean",
+        "mel-vocoder",
+        "pca-vq",
+        "pca-vq@256x12@128x12",
+        "scene-vq",
+        "h264@1k-opus@6k",
+    ),
 }
 
 
