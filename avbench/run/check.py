@@ -9,10 +9,10 @@ import torch
 from avbench import registry
 from avbench.errors import AvbenchError
 from avbench.run import payload
-from avbench.run.conform import check_duration, conform
+from avbench.run.conform import check_duration, check_info, conform
 from avbench.run.worker import Worker
 from avbench.task import DecoderSpec
-from avbench.tokenizer import Tokenizer, TokenizerInfo
+from avbench.tokenizer import Tokenizer
 from avbench.types import ClipBatch, Protocol, Tokens
 
 TOLERANCE = 1e-4  # of a pixel in [0, 1] or a sample in [-1, 1]: batched and single matrix products round differently
@@ -88,12 +88,7 @@ def _attempt(rule: str, trial: Callable[[], str]) -> Finding:
 
 def _info(tokenizer: Tokenizer) -> str:
     info = tokenizer.info
-    if not isinstance(info, TokenizerInfo):
-        raise AvbenchError(f"info is {type(info).__name__}, not TokenizerInfo")
-    if not info.name or not info.revision:
-        raise AvbenchError("info.name and info.revision must not be empty")
-    if not info.modalities or info.modalities - {"video", "audio"}:
-        raise AvbenchError(f'info.modalities is {set(info.modalities)}; it must be "video", "audio" or both')
+    check_info(info)
     return f"{info.name} {info.revision}: {' and '.join(sorted(info.modalities))}, {info.parameters:,} parameters"
 
 

@@ -6,9 +6,21 @@ import torch
 from torch import Tensor
 
 from avbench.errors import AvbenchError
+from avbench.task import MODALITIES
+from avbench.tokenizer import TokenizerInfo
 from avbench.types import ClipBatch, Tokens
 
 SLACK = 0.01  # beyond [0, 1] or [-1, 1]: a resampler's or half precision's overshoot is clamped, more is another range
+
+
+def check_info(info: TokenizerInfo) -> None:
+    """Raises AvbenchError for facts that a row, an id or the checks below could not be made of."""
+    if not isinstance(info, TokenizerInfo):
+        raise AvbenchError(f"info is {type(info).__name__}, not TokenizerInfo")
+    if not info.name or not info.revision:
+        raise AvbenchError(f"info.name ({info.name!r}) and info.revision ({info.revision!r}) must not be empty")
+    if not isinstance(info.modalities, frozenset | set) or not info.modalities or info.modalities - MODALITIES:
+        raise AvbenchError(f'info.modalities is {info.modalities!r}; it must be a frozenset of "video", "audio" or both')
 
 
 def check_duration(tokens: Tokens, reference: ClipBatch) -> None:

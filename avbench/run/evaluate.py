@@ -19,6 +19,7 @@ from avbench.errors import AvbenchError, UsageError
 from avbench.metric import Metric, MetricOptions, MetricUnavailable
 from avbench.paths import cache_root
 from avbench.run import identity, manifest, summary
+from avbench.run.conform import check_info
 from avbench.run.context import Context
 from avbench.run.measure import measure_batch
 from avbench.run.passage import Encoded, Reconstruction, decode, encode, total
@@ -104,6 +105,7 @@ def _load_task(spec: RunSpec) -> tuple[Task, distributed.World, torch.device]:
         world.wait()  # the first process prepares clips and fetches weights; the others find them
     task = registry.load_task(spec.task)
     task.load(spec, device)
+    check_info(task.info)
     return task, world, device
 
 

@@ -105,6 +105,8 @@ def _check_structure(tokens: Tokens) -> None:
     """Everything that can be told without looking at the codes."""
     if not 1 <= len(tokens.codes) <= MAX_STREAMS:
         raise AvbenchError(f"tokens have {len(tokens.codes)} streams; 1 to {MAX_STREAMS} can be stored")
+    if not isinstance(tokens.duration_s, int | float):
+        raise AvbenchError(f"tokens' duration_s is a {type(tokens.duration_s).__name__}; it is the clips' length in seconds, one float")
     if not (math.isfinite(tokens.duration_s) and 0 < tokens.duration_s <= MAX_DURATION_S):
         raise AvbenchError(f"tokens' duration_s is {tokens.duration_s}; it is the clips' length in seconds, at most {MAX_DURATION_S:g}")
     if set(tokens.vocab_sizes) != set(tokens.codes):
@@ -120,6 +122,9 @@ def _check_stream(tokens: Tokens, name: str) -> None:
     codes, vocab, where = tokens.codes[name], tokens.vocab_sizes[name], f'stream "{name}"'
     if not (name.isascii() and name.isprintable() and 1 <= len(name) <= MAX_NAME):
         raise AvbenchError(f"{where}: a stream's name is 1 to {MAX_NAME} printable ASCII characters")
+    if not isinstance(codes, torch.Tensor) or codes.is_meta:
+        kind = "a tensor without data (device meta)" if isinstance(codes, torch.Tensor) else f"a {type(codes).__name__}"
+        raise AvbenchError(f"{where}: codes are {kind}; an int64 tensor (B, K, L) is needed")
     if codes.dtype != torch.int64 or codes.dim() != 3:
         raise AvbenchError(f"{where}: codes are {codes.dtype} of shape {tuple(codes.shape)}; int64 (B, K, L) is needed")
     batch_size, num_codebooks, length = codes.shape

@@ -12,12 +12,14 @@ import torch
 
 from avbench.data import splits
 from avbench.errors import AvbenchError
-from avbench.run.conform import conform
+from avbench.run import payload
+from avbench.run.conform import check_info, conform
 from avbench.run.evaluate import Run, evaluate
 from avbench.run.store import RunStore
 from avbench.run.worker import CannotLoad, Worker
 from avbench.task import DecoderSpec
-from avbench.types import ClipBatch, RunSpec
+from avbench.tokenizer import TokenizerInfo
+from avbench.types import ClipBatch, RunSpec, Tokens
 
 PLUGINS = '''
 import os, signal, sys, time
@@ -278,7 +280,6 @@ def test_damaged_bytes_are_encoded_again(tmp_path: Path) -> None:
 
 def _payloads(plugin: str) -> list[bytes]:
     from avbench import registry
-    from avbench.run import payload
     from avbench.run.check import synthetic_clips
 
     tokens = registry.load_tokenizer(f"{plugin}:Honest").encode(synthetic_clips())
@@ -333,3 +334,33 @@ def test_the_splits_clips_pass_themselves(clip_folder: Path, test_cache: Path, m
     batch = next(iter(splits.batches(splits.load(f"folder:{clip_folder}", progress=False), 2))).clips
     assert batch is not None
     assert conform(batch, batch, frozenset({"video", "audio"})).ids == batch.ids
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"revision": ""}, r"info.revision \(''\) must not be empty"),
+        ({"modalities": frozenset()}, "info.modalities is frozenset"),
+        ({"modalities": "video"}, "info.modalities is 'video'"),
+        ({"modalities": frozenset({"smell"})}, "smell"),
+    ],
+)
+def test_facts_that_no_row_can_be_made_of_are_an_error_before_any_clip(changes: dict[str, Any], says: str) -> None:
+    facts = {"name": "mine", "revision": "1", "modalities": frozenset({"video"})}
+    check_info(TokenizerInfo(**facts))  # type: ignore[arg-type]
+    with pytest.raises(AvbenchError, match=says):
+        check_info(TokenizerInfo(**facts | changes))
+
+
+@pytest.mark.parametrize(
+    ("codes", "duration", "says"),
+    [
+        ([[[1, 2]]], 4.096, "codes are a list; an int64 tensor"),
+        (torch.zeros(1, 1, 2, dtype=torch.int64).numpy(), 4.096, "codes are a ndarray"),
+        (torch.zeros(1, 1, 2, dtype=torch.int64, device="meta"), 4.096, r"without data \(device meta\)"),
+        (torch.zeros(1, 1, 2, dtype=torch.int64), torch.tensor(4.096), "duration_s is a Tensor"),
+    ],
+)
+def test_tokens_of_another_kind_say_what_they_are(codes: Any, duration: Any, says: str) -> None:
+    with pytest.raises(AvbenchError, match=says):
+        payload.check(Tokens(codes={"video": codes}, vocab_sizes={"video": 4}, duration_s=duration), 1)
