@@ -42,6 +42,10 @@ class GeneratorSettings(TrainConfig):
             tasks=tasks,  # type: ignore[arg-type]
         )
 
+    def scaled(self, factor: float) -> "GeneratorTraining":
+        """Muon's rate too."""
+        return replace(super().scaled(factor), muon=factor * self.muon)
+
     @property
     def digest(self) -> str:
         """Without the place of the tokenizer's checkpoint: the data's checksum holds its revision."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from avbench.errors import AvbenchError, UsageError
 from avbench.files import disk_errors
@@ -69,7 +70,7 @@ def train(
     _check_stage(config, stage)
     if budget is not None and (Path(out) / checkpoint.STATE).exists():
         raise UsageError(f"{out} holds a run in clips; one of so many seconds cannot go on with it: give another --out, and --init {out}")
-    accelerator = _accelerator(device)
+    accelerator = make_accelerator(device)
     _check_batch(config, accelerator)
     if budget is not None and accelerator.num_processes > 1:
         raise UsageError("a run of so many seconds is one process's: the clocks of several would disagree about the learning rate")
@@ -79,11 +80,30 @@ def train(
     if on_device:
         data.hold_on(accelerator.device)
     with disk_errors(Path(out), "repeat the command; what was saved stands"):
-        run = _Run(trainee, data, Path(out), accelerator, begin, init, budget, watch)
+        run = _Run(trainee, data, Path(out), accelerator, begin, init, budget, watch, None)
         try:
             return run.go(None if max_minutes is None else begin + 60 * max_minutes, stage)
         finally:
             run.close()
+
+
+def train_on(
+    trainee: Trainee[Any, Any],
+    data: Data,
+    models: dict[str, nn.Module],
+    accelerator: Accelerator,
+    *,
+    out: Path,
+    budget: Budget,
+    watch: "Watch",
+    init: Path | None = None,
+) -> TrainResult:
+    """`train` for whoever has made its parts before: models at step 0 on the device. init: whose weights they are, if any's."""
+    run = _Run(trainee, data, out, accelerator, time.monotonic(), init, budget, watch, models)
+    try:
+        return run.go(None, None)
+    finally:
+        run.close()
 
 
 class Watch:
@@ -109,6 +129,7 @@ class _Run:
         init: Path | None,
         budget: Budget | None,
         watch: Watch | None,
+        models: dict[str, nn.Module] | None,
     ) -> None:
         self.budget, self.watch = budget, watch or Watch()
         self.clock: Clock | None = None  # starts with the first step
@@ -127,12 +148,13 @@ class _Run:
         self.minutes_before = self.position.minutes
         self.begin = begin
         self.steps_before = sum(stage.clips for stage in self.config.stages[: self.position.stage]) // self.config.batch_size
-        self.models = trainee.build_models()
         self.init = _init(self.saved, init, out)
-        if self.saved is None and init is not None:
-            trainee.load(init, self.models)
-        elif self.saved is None:
-            trainee.start(self.models, data)
+        self.models = models or trainee.build_models()
+        if self.saved is None and models is None:
+            if init is None:
+                trainee.start(self.models, data)
+            else:
+                trainee.load(init, self.models)
         for model in self.models.values():
             model.to(self.device)
         self.peak = measured_peak(self.device, getattr(torch, self.config.compute_dtype))
@@ -317,7 +339,7 @@ class _Waiting:
         self._batches.close()  # type: ignore[attr-defined]
 
 
-def _accelerator(device: str) -> Accelerator:
+def make_accelerator(device: str) -> Accelerator:
     """Process group and device; the model computes in bfloat16 by itself, so accelerate's autocast stays off."""
     if device not in ("auto", "cpu", "cuda") and not device.startswith("cuda:"):
         raise UsageError(f'unknown device "{device}"; auto, cpu or cuda')

@@ -1,5 +1,6 @@
 """An audio codec as the loop sees it."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,13 @@ class CodecTrainee(Trainee[CodecTraining, CodecData]):
         return evaluate(models["codec"], data.held_out, self.config.codebooks, device)
 
     def export(self, out: Path, models: dict[str, nn.Module], provenance: dict[str, Any]) -> None:
-        """A checkpoint of the codec's tokenizer."""
-        self.config.save(out, models["codec"], provenance)
+        """A checkpoint of the codec's tokenizer; in bfloat16 where the recipe says so, but for the codebooks, which are buffers."""
+        codec = models["codec"]
+        if self.config.export_dtype == "bfloat16":
+            codec = copy.deepcopy(codec)
+            for parameter in codec.parameters():
+                parameter.data = parameter.data.bfloat16()
+        self.config.save(out, codec, provenance)
 
     def load(self, folder: Path, models: dict[str, nn.Module]) -> None:
         """Codebooks included: they wait for no first batch."""

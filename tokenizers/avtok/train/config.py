@@ -8,6 +8,7 @@ from avbench.tokenizers.avtok.losses import LossWeights
 from avbench.tokenizers.avtok.parts import Stage
 from avbench.train.config import OptimConfig, StageConfig, TrainConfig
 
+MINUTES_BATCH = 32
 Schedule = Literal["vfal", "vanilla", "weighted", "dual", "video"]
 
 
@@ -18,6 +19,10 @@ class AVTokOptim(OptimConfig):
     muon: float = 5e-3  # 0: AdamW holds the hidden matrices too
     raw: float = 0.01  # of `adam`, for layers that read unscaled inputs (`OptimizerGroups.raw`)
     encoder: float = 0.3  # of every rate, for what comes before the decoder: codes that move faster than their entries are lost
+
+    def scaled(self, factor: float) -> "AVTokOptim":
+        """Muon's too."""
+        return replace(super().scaled(factor), muon=factor * self.muon)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,14 @@ class AVTokSettings(TrainConfig):
         """The config of the model that `stream` passes through."""
         return self.audio_model if stream == "audio" and self.audio_model is not None else self.model
 
+    def in_minutes(self) -> Self:
+        """Without discriminators: of some 90 updates they learn little and cost a third of the step. Batches of at most 32 clips: 80 take
+        58 GB for the backward pass and leave fewer steps."""
+        base = super().in_minutes()
+        batch = min(base.batch_size, MINUTES_BATCH)
+        stages = tuple(replace(stage, clips=-(-stage.clips // batch) * batch, loss=_without_adversary(stage.loss)) for stage in base.stages)
+        return replace(base, batch_size=batch, accumulate=1, stages=stages)
+
     def renamed(self, name: str) -> Self:
         """The run and its models under another name."""
         if self.audio_model is None:
@@ -68,3 +81,7 @@ class AVTokSettings(TrainConfig):
 def branches(config: AVTokSettings) -> dict[str, tuple[StreamName, ...]]:
     """Model name -> the streams that pass through it: one for all that there are, or one each in a dual run."""
     return {"joint": config.model.streams} if config.audio_model is None else {"video": ("video",), "audio": ("audio",)}
+
+
+def _without_adversary(loss: LossWeights) -> LossWeights:
+    return replace(loss, video=replace(loss.video, adversarial=0.0), audio=replace(loss.audio, adversarial=0.0))
