@@ -42,7 +42,7 @@ class GeneratorSettings(TrainConfig):
             tasks=tasks,  # type: ignore[arg-type]
         )
 
-    def scaled(self, factor: float) -> "GeneratorTraining":
+    def scaled(self, factor: float) -> Self:
         """Muon's rate too."""
         return replace(super().scaled(factor), muon=factor * self.muon)
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, PriorConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.losses import LossWeights, StreamWeights
-from avbench.tokenizers.avtok.train.config import AVTokStage, AVTokTraining
+from avbench.tokenizers.avtok.train.config import AVTokStage
+from avbench.tokenizers.avtok.train.trainee import AVTokTraining
 
 STREAM = StreamWeights(l1=1.0, log_mse=0.2, quantizer=4.0)
 
@@ -31,5 +32,13 @@ def recipe() -> AVTokTraining:
         replace(stage, name="decode", trains="decode", streams=STREAMS),
     )
     return AVTokTraining(
-        name="tiny", schedule="vfal", model=model, stages=stages, batch_size=2, log_steps=2, compute_dtype="float32", eval_clips=6, linear_start_clips=60
+        name="tiny",
+        schedule="vfal",
+        model=model,
+        stages=stages,
+        batch_size=2,
+        log_steps=2,
+        compute_dtype="float32",
+        eval_clips=6,
+        linear_start_clips=60,
     )

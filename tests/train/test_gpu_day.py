@@ -37,7 +37,7 @@ from tiny_day import recipe
 def wild():
     base = recipe()
     first = base.stages[0]
-    loss = replace(first.loss, video=replace(first.loss.video, overall=float("nan")))
+    loss = replace(first.loss, video=replace(first.loss.video, overall=float("nan")), prior=0.0)
     return replace(base, stages=(replace(first, loss=loss), *base.stages[1:]))
 """
 

@@ -238,3 +238,12 @@ def test_an_exported_folder_is_loaded_back_codebooks_included_and_another_shape_
     other = replace(config, model=wider).trainee()
     with pytest.raises(AvbenchError, match="another"):
         other.load(tmp_path, other.build_models())
+
+
+@pytest.mark.parametrize("samples", [4800, 4801, 5119])
+def test_the_convolutions_pad_as_those_of_transformers(samples: int) -> None:
+    codec = encodec().build().eval()
+    published, audio = codec.published(), 0.1 * torch.randn(1, 1, samples)
+    assert torch.equal(codec.encoder(audio), published.encoder(audio))
+    latents = codec.encoder(audio)
+    assert torch.equal(codec.decoder(latents), published.decoder(latents))

@@ -96,7 +96,7 @@ def mel_spectrogram(audio: Tensor, config: MelConfig) -> Tensor:
         audio = audio.float()
         if not config.centred:
             audio = _framed(audio, config)
-        window, bands = _tables(config, audio.device)
+        window, bands = _tables_on(config, audio.device)
         spectrum = torch.stft(
             audio, config.n_fft, config.hop, window=window, center=config.centred, pad_mode="reflect", normalized=False, return_complex=True
         )
@@ -116,9 +116,15 @@ def _magnitudes(spectrum: Tensor, power: float) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _tables(config: MelConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The Hann window (n_fft,) and the filter bank (M, F) with the window's normalisation in it; kept on the device, or every step
-    would wait for a copy."""
+def _tables_on(config: MelConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Kept on the device: every step would wait for a copy."""
+    window, bands = _tables(config)
+    return window.to(device), bands.to(device)
+
+
+@lru_cache(maxsize=16)
+def _tables(config: MelConfig) -> tuple[Tensor, Tensor]:
+    """The Hann window (n_fft,) and the filter bank (M, F) with the window's normalisation in it."""
     window = torch.hann_window(config.n_fft)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 64 bands of a 64-sample window: some bands hold no bin, which the recipe accepts
@@ -126,4 +132,4 @@ def _tables(config: MelConfig, device: torch.device) -> tuple[Tensor, Tensor]:
             config.n_fft // 2 + 1, config.f_min, config.sample_rate / 2, config.num_mels, config.sample_rate
         )
     scale = float(window.square().sum()) ** (-config.power / 2) if config.normalized else 1.0
-    return window.to(device), (bands.t().contiguous() * scale).to(device)
+    return window, bands.t().contiguous() * scale

@@ -60,7 +60,7 @@ class TrainableEncodec(nn.Module):
 
         network = EncodecModel(config)
         self.encoder, self.decoder = network.encoder, network.decoder
-        _keep_sizes_on_the_cpu(self)
+        _with_plain_sizes(self)
         self.quantizer = ResidualQuantizer(size.codebook, network.config.num_quantizers)
 
     def forward(self, audio_BN: Tensor, num_codebooks: int | None = None) -> Reconstruction:
@@ -101,13 +101,22 @@ class TrainableEncodec(nn.Module):
         return math.prod(self.size.ratios)
 
 
-def _keep_sizes_on_the_cpu(codec: nn.Module) -> None:
-    """transformers' convolutions hold stride, kernel size and padding as buffers and compute with them: on a GPU, each convolution would
-    wait for it. As plain attributes they stay where they are."""
+def _with_plain_sizes(codec: nn.Module) -> None:
+    """transformers' convolutions compute their padding with tensors, which move with the model: on a GPU each would wait for the device."""
     for part in codec.modules():
-        for name in SIZES:
-            if name in part._buffers:
-                size = part._buffers.pop(name)
-                assert size is not None
-                part._non_persistent_buffers_set.discard(name)
-                setattr(part, name, size.clone())  # nn.Buffer would be registered again
+        if all(name in part._buffers for name in SIZES):
+            sizes = {name: int(part.get_buffer(name)) for name in SIZES}
+            for name, size in sizes.items():
+                part._buffers.pop(name)
+                setattr(part, name, size)
+            part._get_extra_padding_for_conv1d = _Rest(sizes["stride"])  # type: ignore[assignment]
+
+
+class _Rest:
+    """Samples that fill the last frame."""
+
+    def __init__(self, stride: int) -> None:
+        self.stride = stride
+
+    def __call__(self, hidden_states: Tensor) -> int:
+        return -hidden_states.shape[-1] % self.stride
