@@ -18,6 +18,7 @@ OUT=${OUT:-$PWD/.out}
 LIMIT=${LIMIT:-560}
 SPLIT=${SPLIT:-arcade-train}
 MAX_BYTES=67108864 # of the tree and what is carried
+source scripts/gpu_machine.sh
 
 # Folders that stay on the disk and do not travel; nothing of a training reads them.
 STAYS=(tokenizers/avtok/checkpoint tokenizers/avtok/generator runs leaderboards docs)
@@ -65,19 +66,6 @@ restore() {
     if [ -f "$file.before" ]; then mv "$file.before" "$file"; fi
     git reset -q
     git status --short
-}
-
-prepare_machine() {
-    PYTHON=${PYTHON:-python3}
-    export AVBENCH_CACHE=${AVBENCH_CACHE:-$STATE/cache} PYTHONPATH=$STATE/site:$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
-    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-8} PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
-    mkdir -p "$STATE/site" "$AVBENCH_CACHE" "$OUT"
-    if [ -f .gpu/networks.safetensors ]; then export AVBENCH_HALF_WEIGHTS=$PWD/.gpu/networks.safetensors; fi
-    if compgen -G ".gpu/wheels/*.whl" >/dev/null && [ ! -e "$STATE/site/ale_py" ]; then
-        "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$STATE/site" .gpu/wheels/*.whl
-    fi
-    # No metadata of avbench itself: it runs from its source, so its entry points are written beside the wheels'.
-    "$PYTHON" scripts/entry_points.py "$STATE/site"
 }
 
 # The log lies in $OUT from the first second: a command that runs into its limit leaves what it knew.

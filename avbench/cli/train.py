@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), help="Another seed than the recipe's.")
 @click.option(
     "--init",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path),
     help="A folder that a training wrote: begin a new run with its weights, and fresh optimisers.",
 )
 @click.option("--tokenizer", help="Generators (ar-...): whose tokens to learn; default: avtok.")

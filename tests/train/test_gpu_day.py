@@ -143,5 +143,6 @@ def test_a_loss_that_is_not_finite_stops_the_day_in_the_smoke(tree: Path, tmp_pa
     done = day(tree, "once", f"{broken}:wild", **settings, LIMIT=300)
     log = (tmp_path / "out" / "day.log").read_text()
     assert done.returncode == 1
-    assert "stage video on synthetic clips: total not finite" in log
+    assert "stage video on synthetic clips: total, video/l1" in log
+    assert "not finite" in log
     assert "ended with 1" in log
