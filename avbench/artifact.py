@@ -35,7 +35,7 @@ MAX_MANIFEST_BYTES = 4_000_000
 MAX_SHARDS = 1000
 FIELDS = {"config": dict, "provenance": dict, "shards": list}
 # Bounds of a config: no model of ours comes near, and a manifest must not make us allocate or build without end.
-MAX_LAYERS = 512  # of a number whose name ends in one of DEPTHS
+MAX_LAYERS = 256  # of a number whose name ends in one of DEPTHS
 MAX_INTEGER = 1 << 18  # widths, codebooks, sample rates
 MAX_BYTES = 2**26  # of a field that ends so: a packed table in the folder's own shards
 MAX_NUMBER = 1e9

@@ -266,7 +266,20 @@ def test_folders_of_version_1_are_read_under_their_revisions(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"width": -256}, {"width": 10**9}, {"encoder_layers": 5000}, {"heads": 0}, {"heads": 7}, {"name": "../../<script>"}]
+    "changes",
+    [
+        {"width": -256},
+        {"width": 10**9},
+        {"encoder_layers": 5000},
+        {"heads": 0},
+        {"heads": 7},
+        {"name": "../../<script>"},
+        {"video": {"channels": 3, "size": [16, 128, 128], "patch": [0, 0, 0], "tokens": 256}},
+        {"video": {"channels": 3, "size": [2**18] * 3, "patch": [1, 1, 1], "tokens": 2**18}},
+        {"video": {"channels": 3, "size": [2**18] * 3, "patch": [8, 8, 16], "tokens": 256}},
+        {"video": 3},
+        {"quantizer": {"kind": "euclidean", "entries": 2**18, "dim": 2**18}},
+    ],
 )
 def test_an_avtok_folder_with_an_impossible_config_is_refused_at_once(tmp_path: Path, changes: dict[str, Any]) -> None:
     shutil.copytree(SHIPPED, tmp_path / "copy")

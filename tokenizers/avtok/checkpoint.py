@@ -31,14 +31,14 @@ def save_checkpoint(folder: Path, model: AVTokModel, provenance: dict[str, Any])
 def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """The model of `folder`, in eval mode. Raises AvbenchError for a missing, damaged or foreign checkpoint before it computes anything."""
     found = artifact.read(folder, KIND)
-    config = AVTokConfig.from_dict(found.config)
-    if config.heads < 1 or config.width < 1 or config.width % config.heads:
-        raise AvbenchError(f"{folder}: its config makes no model: width {config.width} in {config.heads} heads")
     try:
+        config = AVTokConfig.from_dict(found.config)
+        if config.heads < 1 or config.width < 1 or config.width % config.heads:
+            raise AvbenchError(f"width {config.width} in {config.heads} heads")
         with torch.device("meta"):
             model = AVTokModel(config)
     except Exception as error:  # a config out of a foreign manifest can fail a constructor in any way
-        raise AvbenchError(f"{folder}: its config makes no model: {type(error).__name__}: {error}") from error
+        raise AvbenchError(f"{folder}: its config makes no model: {error or type(error).__name__}") from error
     model.load_state_dict(found.state(model.state_dict()), assign=True)
     model = model.eval().requires_grad_(False).to(device)
     return Checkpoint(model=model, provenance=found.provenance, revision=found.revision)
