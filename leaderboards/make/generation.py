@@ -160,7 +160,8 @@ def spec(speaker: Speaker, generator: Path | None, task: str) -> RunSpec:
 def bits_row(name: str, clips: int) -> list[str]:
     """Bits per clip of each task, and perplexity of a token, by the kept manifest."""
     facts = json.loads(_kept_generator(name, clips).read_text())
-    held_out, space = facts["provenance"]["held_out"], facts["layout"]["space"]
+    layout = facts["layout"] if "layout" in facts else facts["config"]["layout"]  # manifests of version 1 had it beside their config
+    held_out, space = facts["provenance"]["held_out"], layout["space"]
     tokens = [str(space[name]["num_codebooks"] * space[name]["length"]) for name in ("video", "audio")]
     pairs = [(held_out.get(f"{task}_bits"), held_out.get(f"{task}_perplexity")) for task in TASKS]
     numbers = ["" if bits is None else f"{bits:,.0f} ({perplexity:.1f})" for bits, perplexity in pairs]

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from avbench.errors import AvbenchError
+from avbench.generate.checkpoint import load_generator, save_generator
 from avbench.leaderboards.make import common, generation
+from avbench.tokenizers.avtok.tokenizer import SHIPPED_GENERATOR
 from avbench.types import RunSpec
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +37,17 @@ def test_a_run_is_evaluated_and_its_small_files_replace_an_earlier_runs(place: P
     assert other.exists()
     (value,) = (v for v in json.loads((common.REFERENCE / folder.name / "result.json").read_text())["values"] if v["name"] == "psnr")
     assert value["value"] > 10
+
+
+def test_a_generators_row_is_the_same_of_manifests_of_both_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = load_generator(SHIPPED_GENERATOR)
+    folder = tmp_path / "new"
+    save_generator(folder, shipped.model, shipped.layout, (shipped.tokenizer, shipped.tokenizer_revision), shipped.provenance)
+    monkeypatch.setattr(generation, "REFERENCE", tmp_path)
+    for name, of in (("old", SHIPPED_GENERATOR), ("new", folder)):
+        generation.keep_generator(of, name, 5)
+    old, new = (generation.bits_row(name, 5) for name in ("old", "new"))
+    assert old[1:] == new[1:] == ["256 + 120", "343 (2.5)", "458 (14.1)", "799 (4.4)", "78"]
 
 
 def test_a_run_in_which_a_clip_fails_is_refused(place: Path, clip_folder: Path) -> None:
