@@ -60,3 +60,17 @@ class HeldClips(HeldSound):
             audio=self.audio[at] if with_audio else None,
             video_codes=None if self.codes is None else self.codes[at].long(),
         )
+
+
+class ReadBack:
+    """Held clips as a `ClipReader` gives them, on the CPU: their mels were made by the device, at once instead of 6 ms each."""
+
+    def __init__(self, held: HeldClips) -> None:
+        self.held = held
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def batch(self, clips: list[int], *, with_video: bool = True, with_audio: bool = False) -> TrainBatch:
+        """The clips numbered `clips`, in that order."""
+        return self.held.batch(clips, with_video=with_video, with_audio=with_audio).to(torch.device("cpu"))

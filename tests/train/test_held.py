@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from avbench.train.clips import Clips, load_clips
-from avbench.train.held import HeldClips, HeldSound
+from avbench.train.held import HeldClips, HeldSound, ReadBack
 
 CPU = torch.device("cpu")
 
@@ -29,6 +29,9 @@ def test_a_batch_is_that_of_the_reader(clips: Clips) -> None:
     assert ours.video is not None
     assert theirs.video is not None
     assert ours.video.stride() == theirs.video.stride()
+    back = ReadBack(held)
+    assert len(back) == 4
+    assert torch.equal(back.batch([3]).mel, held.batch([3]).mel)
     without = held.batch([2], with_video=False)
     assert without.video is None
     assert without.audio is None

@@ -119,6 +119,8 @@ class AVTokObjective(Objective[TrainBatch]):
         model = cast(AVTokModel, self.models[branch])
         if not self.stage.hears_video or "video" not in self.heard[branch]:
             return None
+        if model.stream_scenes("video") is not None:
+            return None  # its scenes read the codebook each in their own way; the prior knows one
         codes = batch.video_codes
         if codes is None:
             assert batch.video is not None

@@ -19,6 +19,8 @@ from avbench.tokenizers.avtok.train.optimizers import build_optimizers
 from avbench.tokenizers.avtok.train.start import apply_linear_start, build_models, quiet_stream
 from avbench.train.clips import load_clips
 from avbench.train.config import StageConfig
+from avbench.train.data import ClipReader
+from avbench.train.held import ReadBack
 from avbench.train.trainee import HeldOut, Objective, Trainee
 
 FORWARD, WITH_INPUT_GRADIENT, TRAINED = 1, 2, 3  # passes over a layer: forward; also towards its input; also towards its weights
@@ -41,7 +43,8 @@ class AVTokTrainee(Trainee[AVTokSettings, AVTokData]):
     def start(self, models: dict[str, nn.Module], data: AVTokData) -> None:
         """The linear start, where the recipe asks for it."""
         if self.config.linear_start:
-            apply_linear_start(_typed(models), self.config, data.train.reader)
+            reader = data.train.reader if data.held is None else cast(ClipReader, ReadBack(data.held))  # all that a start asks of one
+            apply_linear_start(_typed(models), self.config, reader)
 
     def begin_stage(self, models: dict[str, nn.Module], stage: int) -> None:
         """Stage audio begins where the linear start left audio: what the shared blocks learned from video is noise to it at first."""
