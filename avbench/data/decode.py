@@ -24,7 +24,7 @@ from avbench.files import NotRegularError, open_regular
 
 __all__ = ["MediaError", "identity", "open_file", "read_clip"]
 
-VERSION = "2"  # of what is made of a file; part of the identity
+VERSION = "3"  # of what is made of a file; part of the identity
 MAX_FILE_BYTES = 32 * 2**30  # hashed and read in about a minute; a sparse file may claim any size
 # Containers that are one file. Playlists (hls, concat, dash) would make FFmpeg open other files or addresses.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,ogg,asf"

@@ -14,6 +14,8 @@ from avbench.data.timeline import Window, choose, steps
 MARGIN_S = 0.2  # sound on both sides of the window for the resampling filter; a whole number of samples at all common rates
 PRE_ROLL_S = 0.5  # decoded before the window: a decoder needs some packets to settle
 MAX_PIECES = 200_000
+NEIGHBOURS = 4  # pieces on both sides
+STEP_S = 0.01  # half of the shortest usual piece; timestamps are rounded to 1 ms
 
 
 def read(container: InputContainer, said: Said, window: Window, sample_rate: int, *, back: float | None) -> Float32:
@@ -23,20 +25,30 @@ def read(container: InputContainer, said: Said, window: Window, sample_rate: int
     first_time = window.start - MARGIN_S
     placed = np.zeros(round((window.duration + 2 * MARGIN_S) * rate), dtype=np.float32)
     known = np.zeros(len(placed), dtype=np.bool_)
-    expected = None
-    for time, samples in _pieces(container, said, window, first_time, back):
-        position = round((time - first_time) * rate)
-        if expected is not None and abs(position - expected) < SAME_TIME_S * rate:
-            position = expected
-        expected = position + len(samples)
-        begin, end = max(position, 0), min(expected, len(placed))
+    pieces = list(_pieces(container, said, window, first_time, back))
+    lengths = [len(samples) for _, samples in pieces]
+    follows = np.cumsum([0, *lengths[:-1]])  # the sample at which each begins if nothing is missing
+    for position, (_, samples) in zip(_positions([time - first_time for time, _ in pieces], follows, rate), pieces, strict=True):
+        begin, end = max(position, 0), min(position + len(samples), len(placed))
         if begin < end:
             placed[begin:end] = samples[begin - position : end - position]
             known[begin:end] = True
-        if expected >= len(placed):
-            break
     _check_holes(known[round(MARGIN_S * rate) :], rate, window)
     return convert.resample(placed, rate, sample_rate)[round(MARGIN_S * sample_rate) :]
+
+
+def _positions(times: list[float], follows: np.ndarray, rate: int) -> list[int]:
+    """The sample at which each piece begins: right after the one before, unless the timestamps (s) of its neighbours too say that it
+    begins STEP_S or more from there. A single timestamp may be rounded, or shared by two pieces; what is missing moves all that follow.
+    """
+    ahead = np.array(times) - follows / rate
+    positions, moved = [], None
+    for number, follow in enumerate(follows):
+        near = float(np.median(ahead[max(0, number - NEIGHBOURS) : number + NEIGHBOURS + 1]))
+        if moved is None or abs(near - moved) > STEP_S:
+            moved = near
+        positions.append(round(moved * rate) + int(follow))
+    return positions
 
 
 def _check_holes(known: np.ndarray, rate: int, window: Window) -> None:
@@ -68,11 +80,12 @@ def _pieces(
         assert stream.time_base is not None
         container.seek(max(0, int((first_time - PRE_ROLL_S - back) / stream.time_base)), stream=stream)
     opening = opening_damage(container, said, seek=seek)
-    time, count = 0.0, 0
+    end = window.end + MARGIN_S
+    time, count, after = 0.0, 0, 0
     for step in steps(container, stream, said, window):
         at = time if step.time is None else step.time
         wrong = step.damage or opening
-        if wrong is not None and at >= first_time:
+        if wrong is not None and first_time <= at < end:
             raise MediaError(f"has damaged sound at about {at:.2f} s: {wrong}")
         for frame in step.frames:
             assert isinstance(frame, av.AudioFrame)
@@ -84,8 +97,12 @@ def _pieces(
             if count > MAX_PIECES:
                 raise MediaError("has too many pieces of sound")
             count += 1
-            yield time, _mono(frame)
+            if time + frame.samples / rate > first_time - PRE_ROLL_S:  # from the beginning of a long file there are gigabytes before
+                yield time, _mono(frame)
             time += frame.samples / rate
+            after += time > end
+        if after > NEIGHBOURS:
+            return
 
 
 def _mono(frame: av.AudioFrame) -> Float32:

@@ -43,6 +43,11 @@ class Window:
     may_seek: bool
     joins: tuple[float, ...] = ()
 
+    @property
+    def end(self) -> float:
+        """Seconds."""
+        return self.start + self.duration
+
     def is_join(self, time: float) -> bool:
         """Whether a packet of that time is next to a join: what a container calls corrupt there is the join itself."""
         return any(abs(time - join) < JOIN_S for join in self.joins)
