@@ -1,41 +1,127 @@
-"""Writes the README's tables, code and outputs anew from the repository: `python benchmarks/readme.py` (`--check`: exit 1 if it is stale).
+"""Writes tables, code and outputs of README.md and docs/ anew from the repository: `python benchmarks/readme.py`.
 
-<!-- table SPLIT TASK METRIC,... -->   those columns of the measured rows of runs/reference on that split; everything: leaderboards/SPLIT.md
-<!-- code FILE -->                     a file, as it is
-<!-- output SCRIPT -->                 what benchmarks/SCRIPT.py prints
+`--check` writes nothing, runs no benchmark, and exits 1 where a page is stale.
+
+<!-- board SPLIT TASK METRIC,... ROW,... -->   one narrow table of some rows and columns of runs/reference
+<!-- table SPLIT TASK METRIC,... -->           those columns of all measured rows (all columns: leaderboards/SPLIT.md)
+<!-- compare A B METRIC,... -->                what `avbench compare` says of two runs of runs/reference, named without their hash
+<!-- code FILE [CLASS] -->                     a file as it is, or one class of it without docstrings
+<!-- output SCRIPT -->                         what benchmarks/SCRIPT.py prints
 """
 
+import ast
 import re
 import subprocess
 import sys
+import textwrap
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
+from tabulate import tabulate
+
+from avbench.board.columns import Column
+from avbench.board.compare import compare, row_texts
 from avbench.board.formats import render
-from avbench.board.table import Group, leaderboard
+from avbench.board.table import BELOW_FLOOR, Cell, Group, Table, leaderboard
+from avbench.board.text import format_spread, format_value
 
 ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"(<!-- (table|code|output) (\S[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+REFERENCE = ROOT / "runs" / "reference"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "add-a-tokenizer.md")
+BLOCK = re.compile(r"(<!-- (board|table|compare|code|output) (\S[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PROSE = 100  # columns
+
+
+@cache
+def results(split: str) -> Table:
+    """Everything measured on a split."""
+    return leaderboard(REFERENCE, split, reported=False)
+
+
+def group_of(split: str, task: str) -> Group:
+    """The split's measured rows of one task."""
+    (group,) = (group for group in results(split).groups if group.task == task)
+    return group
+
+
+def board(wanted: str) -> str:
+    """One table, whatever its width; rows in the order of the marker."""
+    split, task, metrics, names = wanted.split()
+    group = group_of(split, task)
+    columns = {column.metric: column for column in group.columns}
+    rows = {row.label: row for row in group.rows}
+    shown = [columns[name] for name in metrics.split(",")]
+    picked = [rows[name] for name in names.split(",")]
+    cells = [[row.label, row.kind, *(cell_text(column, row.cells[column.metric]) for column in shown)] for row in picked]
+    headers = ["tokenizer", "kind", *(column.header for column in shown)]
+    align = ("left", "left", *("right" for _ in shown))
+    return tabulate(cells, headers=headers, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def cell_text(column: Column, cell: Cell) -> str:
+    """`**27.38** ±0.29 ▾`: bold where it is the best of its board; no spread where it is 0 as shown."""
+    value = format_value(column, cell)
+    spread = format_spread(column, cell)
+    shown = [f"**{value}**" if cell.rank == 1 else value, "" if not re.search("[1-9]", spread) else spread, BELOW_FLOOR * cell.below_floor]
+    return " ".join(part for part in shown if part)
 
 
 def table(wanted: str) -> str:
-    """Markdown of some columns of a split's measured groups of one task, side by side as far as they fit."""
+    """All measured rows, in as many tables side by side as their width takes."""
     split, task, metrics = wanted.split()
-    board = leaderboard(ROOT / "runs" / "reference", split, reported=False)
-    groups = tuple(_brief(group, metrics.split(",")) for group in board.groups if group.task == task)
-    return render(replace(board, groups=groups, warnings=()), "md")
+    board = replace(results(split), groups=(brief(group_of(split, task), metrics.split(",")),), warnings=())
+    return folded(render(board, "md").replace("## ", "### ", 1))
 
 
-def _brief(group: Group, metrics: list[str]) -> Group:
+def brief(group: Group, metrics: list[str]) -> Group:
     """Without each metric's protocol, and without the notes (which cells refer to by number): they stand in leaderboards/."""
     columns = {column.metric: replace(column, section="") for column in group.columns}
     rows = tuple(replace(row, notes=(), cells={name: replace(cell, notes=()) for name, cell in row.cells.items()}) for row in group.rows)
     return replace(group, columns=tuple(columns[name] for name in metrics), rows=rows, legend=(), notes=())
 
 
-def code(name: str) -> str:
-    """A fenced code block with the file."""
-    return f"```python\n{(ROOT / name).read_text()}```\n"
+def folded(markdown: str) -> str:
+    """List items folded to the width of prose."""
+    items = re.sub(r"\n {2}(?=\S)", " ", markdown).splitlines()
+    fold = textwrap.TextWrapper(width=PROSE, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+    return "\n".join(fold.fill(line) if line.startswith("- ") else line for line in items)
+
+
+def comparison(wanted: str) -> str:
+    """The command, and its lines of some metrics as a table."""
+    a, b, metrics = wanted.split()
+    found = compare(reference_run(a), reference_run(b))
+    rows = [row_texts(row) for row in found.rows if row.column.metric in metrics.split(",")]
+    headers = ["metric", "A", "B", "B - A", "95 % interval", "clips", "p (Holm)", "verdict"]
+    align = ("left", "right", "right", "right", "left", "right", "right", "left")
+    text = tabulate(rows, headers=headers, tablefmt="pipe", colalign=align, disable_numparse=True)
+    command = f"avbench compare runs/reference/{a}_* runs/reference/{b}_*"
+    return f"`{command}`\n(A: {found.a.tokenizer}, B: {found.b.tokenizer})\n\n{text}"
+
+
+def reference_run(name: str) -> Path:
+    """The one folder `name_HASH` of runs/reference."""
+    (folder,) = (path for path in REFERENCE.glob(f"{name}_*") if path.name.rpartition("_")[0] == name)
+    return folder
+
+
+def code(wanted: str) -> str:
+    """A fenced code block."""
+    name, *classes = wanted.split()
+    source = (ROOT / name).read_text(encoding="utf-8")
+    return f"```python\n{essential(source, *classes) if classes else source}```\n"
+
+
+def essential(source: str, name: str) -> str:
+    """The class called `name` without its docstrings."""
+    (found,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name)
+    docs = [node.body[0] for node in ast.walk(found) if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)]
+    hidden = {line for node in docs for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+    lines = list(enumerate(source.splitlines(), 1))[found.lineno - 1 : found.end_lineno]
+    text = "".join(f"{line}\n" for number, line in lines if number not in hidden)
+    return text.replace(":\n\n", ":\n", 1)  # the blank line after the class's own docstring
 
 
 def output(script: str) -> str:
@@ -44,22 +130,33 @@ def output(script: str) -> str:
     return f"```\n{done.stdout.strip()}\n```\n"
 
 
-def main() -> None:
-    """Rewrite README.md between its markers."""
-    makers = {"table": table, "code": code, "output": output}
-    path = ROOT / "README.md"
-    old = path.read_text()
-    checking = "--check" in sys.argv
-    kinds = {"table", "code"} if checking else set(makers)  # a check does not run benchmarks
+MAKERS: dict[str, Callable[[str], str]] = {"board": board, "table": table, "compare": comparison, "code": code, "output": output}
+
+
+def renewed(page: str, kinds: set[str]) -> str:
+    """A page's text with its blocks of `kinds` made anew."""
 
     def fill(match: re.Match[str]) -> str:
-        start, kind, name, end = match.groups()
-        return f"{start}{makers[kind](name).strip()}\n{end}" if kind in kinds else match.group(0)
+        start, kind, wanted, end = match.groups()
+        return f"{start}{MAKERS[kind](wanted).strip()}\n{end}" if kind in kinds else match.group(0)
 
-    new = BLOCK.sub(fill, old)
-    if checking:
-        sys.exit(new != old and "README.md is stale: python benchmarks/readme.py")
-    path.write_text(new)
+    return BLOCK.sub(fill, page)
+
+
+def main() -> None:
+    """Rewrite the pages between their markers, or check them."""
+    checking = "--check" in sys.argv
+    kinds = set(MAKERS) - ({"output"} if checking else set())
+    stale = []
+    for path in PAGES:
+        old = path.read_text(encoding="utf-8")
+        new = renewed(old, kinds)
+        if checking and new != old:
+            stale.append(str(path.relative_to(ROOT)))
+        elif not checking:
+            path.write_text(new, encoding="utf-8")
+    if stale:
+        sys.exit(f"stale: {', '.join(stale)}; python benchmarks/readme.py")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """docs/: every code block is executed, in a folder with a few short videos; the few that are not say why, and their commands exist.
 
 <!-- file NAME -->       the next block is a file of that name
+<!-- code PATH -->       the next block is that file of the repository (benchmarks/readme.py keeps it so)
 <!-- not run: WHY -->    the next block is only parsed
 """
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow  # two minutes on two cores
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-BLOCK = re.compile(r"(?:^<!-- (?P<note>.*?) -->\n)?^```(?P<kind>\w+)\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"(?:^<!-- (?P<note>[^\n]*?) -->\n)?^```(?P<kind>\w+)\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +95,8 @@ def test_every_code_block_of_a_page_runs(page: Path, place: Path, monkeypatch: p
             commands = [shlex.split(line) for line in block.lines if block.kind == "sh"]
             for words in commands:
                 parses(words[words.index("avbench") + 1 :])
-        elif block.note.startswith("file "):
-            (place / block.note.removeprefix("file ")).write_text(block.code)
+        elif block.note.startswith(("file ", "code ")):
+            (place / Path(block.note.split()[1]).name).write_text(block.code)
         elif block.kind == "python":
             environment = {**os.environ, "PYTHONPATH": str(place)}
             done = subprocess.run(

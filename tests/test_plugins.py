@@ -55,8 +55,8 @@ def test_the_readmes_plugin_is_short() -> None:
     assert len((TOY / "block_mean.py").read_text().splitlines()) < 40
 
 
-def test_the_readme_shows_the_plugin_as_it_is() -> None:
-    assert (TOY / "block_mean.py").read_text() in (TOY.parents[1] / "README.md").read_text()
+def test_the_page_for_plugin_authors_shows_the_plugin_as_it_is() -> None:
+    assert (TOY / "block_mean.py").read_text() in (TOY.parents[1] / "docs" / "add-a-tokenizer.md").read_text()
 
 
 def test_an_installed_plugin_is_listed_with_its_distribution(avbench: Command, with_toy: dict[str, str]) -> None:

@@ -80,7 +80,7 @@ def render(comparison: Comparison) -> str:
     ]
     headers = ["metric", "A", "B", "B - A", "95 % interval", "clips", "p (Holm)", "verdict"]
     align = ("left", "right", "right", "right", "left", "right", "right", "left")
-    table = tabulate([_render_row(row) for row in comparison.rows], headers=headers, colalign=align, disable_numparse=True)
+    table = tabulate([row_texts(row) for row in comparison.rows], headers=headers, colalign=align, disable_numparse=True)
     foot = "Paired bootstrap over clips (distribution metrics: paired jackknife); p corrected for the number of metrics (Holm)."
     return "\n".join([*head, "", table, "", foot]) + "\n"
 
@@ -150,7 +150,9 @@ def _verdict(row: MetricComparison, p_holm: float) -> str:
     return "B better" if (difference > 0) == row.column.higher_is_better else "A better"
 
 
-def _render_row(row: MetricComparison) -> list[str]:
+def row_texts(row: MetricComparison) -> list[str]:
+    """metric, A, B, B - A, interval, clips, p, verdict: as `render` shows them."""
+
     def number(value: float | None) -> str:
         return "n/a" if value is None else format_number(row.column, value)
 
