@@ -1,14 +1,18 @@
 """Principal components of a sample of patches. M patches of D values, P components.
 
-Two, because their numbers differ: `pca` is randomised (scikit-learn's), `fit_basis` exact, from the covariance, on any device.
+Several, because their numbers differ: `pca` is randomised (scikit-learn's), `fit_basis` exact, from the covariance, on any device;
+`pca_of_pictures` is exact for samples of far fewer items than values, from their inner products.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from avbench.errors import AvbenchError
+
+_COLUMNS = 4096
 
 
 def pca(sample: Tensor, components: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -20,6 +24,25 @@ def pca(sample: Tensor, components: int, seed: int = 0) -> tuple[Tensor, Tensor]
 
     fitted = PCA(min(components, *sample.shape), svd_solver="randomized", random_state=seed).fit(sample.numpy())
     return torch.from_numpy(fitted.mean_).float(), torch.from_numpy(fitted.components_).float().T.contiguous()
+
+
+def pca_of_pictures(pictures: Tensor, components: int, scale: float = 1 / 255) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and components (D, P), float32, of pictures (M, D) of any dtype, times `scale`, with P < M < D.
+
+    Memory: M x M and D x P numbers and a few thousand columns of the sample, never all of it as floats.
+    """
+    mean = torch.cat([part.float().mean(0) * scale for part in pictures.split(_COLUMNS, dim=1)])
+
+    def centred() -> Iterator[Tensor]:
+        for part, middle in zip(pictures.split(_COLUMNS, dim=1), mean.split(_COLUMNS), strict=True):
+            yield part.float() * scale - middle
+
+    gram = torch.zeros(len(pictures), len(pictures), dtype=torch.float64)
+    for values in centred():
+        gram += values @ values.T
+    strengths, vectors = torch.linalg.eigh(gram)
+    strongest = (vectors / strengths.clamp_min(1e-12).sqrt()).flip(1)[:, :components].float()
+    return mean, torch.cat([values.T @ strongest for values in centred()])
 
 
 @dataclass(frozen=True, kw_only=True)
