@@ -12,6 +12,7 @@ from avbench.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 BLOCKS = re.findall(r"^```(?:\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 COMMANDS = sorted({line.partition("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.startswith("avbench ")})
 
@@ -43,12 +44,18 @@ def test_the_readme_shows_commands() -> None:
     assert len(COMMANDS) >= 5
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_every_link_leads_to_a_file_and_a_heading(page: str) -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text()):
-        path, _, anchor = target.partition("#")
-        assert target.startswith("http") or (ROOT / path).exists(), target
-        assert not anchor or anchor in anchors(ROOT / path), target
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS], ids=lambda page: page.stem)
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        name, _, anchor = target.partition("#")
+        path = page.parent / name if name else page
+        assert target.startswith("http") or path.exists(), target
+        assert not anchor or anchor in anchors(path), target
+
+
+def test_every_page_stands_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    assert [page.name for page in DOCS if page.name != "README.md" and f"]({page.name})" not in index] == []
 
 
 def anchors(page: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""Makes the results that the README's tables are built of: `python leaderboards/make/reference.py [SPLIT ...]`.
+"""Makes the results that the pages' tables are built of: `python leaderboards/make/reference.py [SPLIT ...]`.
 
 arcade-mini and vggsound-test have every tokenizer at every setting, arcade-test (1,010 clips, a quarter of an hour each) a selection.
 The baselines trained here are read from out/, where `avbench train RECIPE --limit 2020` leaves them; those that are not there are named

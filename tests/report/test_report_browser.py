@@ -1,7 +1,7 @@
 """The report in a real browser (Debian's chromium, off the disk): it sorts, plays in step, stays on the page, and runs nothing hostile.
 
 One browser and one site for all tests. `make browser` installs it (Debian or Ubuntu, as root); without it, and without selenium, the tests
-are skipped with the reason. AVBENCH_SCREENSHOTS=docs writes the README's pictures anew, the gallery's where the runs
+are skipped with the reason. AVBENCH_SCREENSHOTS=docs writes the pages' pictures anew, the gallery's where the runs
 in AVBENCH_SCREENSHOT_RUNS have media.
 """
 
@@ -367,7 +367,7 @@ def test_a_thousand_clips_stay_light_until_something_plays(browser: Browser, tmp
     browser.quiet()
 
 
-def test_the_readmes_screenshots_are_of_real_results(browser: Browser, tmp_path: Path) -> None:
+def test_the_pages_screenshots_are_of_real_results(browser: Browser, tmp_path: Path) -> None:
     runs = ROOT / os.environ.get("AVBENCH_SCREENSHOT_RUNS", "runs/reference")
     folder = ROOT / os.environ["AVBENCH_SCREENSHOTS"] if "AVBENCH_SCREENSHOTS" in os.environ else tmp_path
     done = write_site(tmp_path / "site", runs_dir=runs, split="arcade-mini", training_dir=tmp_path / "none")
