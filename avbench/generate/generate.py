@@ -89,8 +89,8 @@ class Generation:
         if not self.how.chain:
             return self.layout.space.to_tokens(condition | self._parts(self._sample(self.plan, prompt, noise)))
         video = self._sample(self.plan.up_to("video"), prompt, noise)
-        told = self.layout.prompt("v2a", {"video": video})
-        audio = self._sample(self.layout.plan("v2a"), told, noise[:, video.shape[1] :])
+        prompt = self.layout.prompt("v2a", {"video": video})
+        audio = self._sample(self.layout.plan("v2a"), prompt, noise[:, video.shape[1] :])
         return self.layout.space.to_tokens({"video": video, "audio": audio})
 
     def _sample(self, plan: Plan, prompt_BP: Tensor, noise_BN: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ def sample(
             hidden = step(ids[:, None], slots[place : place + 1])[:, -1]
         logits = model.logits(hidden, low, high)
         if guided:
-            told, untold = logits.chunk(2)
-            logits = untold + how.guidance * (told - untold)
+            cond, uncond = logits.chunk(2)
+            logits = uncond + how.guidance * (cond - uncond)
         drawn.append(low + draw(logits, uniform_BN[:, number], how))
     return torch.stack(drawn, dim=1)
 

@@ -186,8 +186,8 @@ def _bits(model: Generator, data: TokenData, task: GenerationTask, device: torch
         clips = list(range(first, min(first + EVAL_BATCH, count)))
         sequences = data.sequences(data.held_out, task, clips)
         prompts = data.sequences(data.held_out, task, [(clip + shift) % count for clip in clips])[:, : plan.prompt]
-        told = torch.cat([prompts, sequences[:, plan.prompt :]], dim=1).to(device)
-        for modality, nats in target_nats(model, plan, told).items():
+        ids = torch.cat([prompts, sequences[:, plan.prompt :]], dim=1).to(device)
+        for modality, nats in target_nats(model, plan, ids).items():
             bits[modality] += float(nats.double().sum()) * NATS_TO_BITS / count
     return bits
 

@@ -62,13 +62,13 @@ def drawn(model: Generator, task: str, rows: int, how: Sampling, seed: int = 0) 
 def test_cached_sampling_draws_what_whole_passes_would_draw(model: Generator, task: str, how: Sampling) -> None:
     plan, prompt = LAYOUT.plan(task), prompts(task, 3)
     uniform, slots = uniforms(0, ids(3), plan.length - plan.prompt), torch.tensor(plan.slots)
-    told, untold = prompt, LAYOUT.dropped(task, prompt)
+    cond, uncond = prompt, LAYOUT.dropped(task, prompt)
     for number, (low, high) in enumerate(plan.legal()):
         with torch.inference_mode():
-            c, u = (model.logits(model(x, slots[: x.shape[1]])[:, -1], low, high) for x in (told, untold))
+            c, u = (model.logits(model(x, slots[: x.shape[1]])[:, -1], low, high) for x in (cond, uncond))
         chosen = low + draw(u + how.guidance * (c - u), uniform[:, number], how)
-        told, untold = (torch.cat([x, chosen[:, None]], dim=1) for x in (told, untold))
-    assert torch.equal(drawn(model, task, 3, how), told[:, plan.prompt :])
+        cond, uncond = (torch.cat([x, chosen[:, None]], dim=1) for x in (cond, uncond))
+    assert torch.equal(drawn(model, task, 3, how), cond[:, plan.prompt :])
 
 
 @pytest.mark.parametrize("task", TASKS)
