@@ -1,5 +1,6 @@
 """Scenes of AVTok: the bank, the codebook as a scene reads it, and the start."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,10 +56,11 @@ class ToyReader:
         return TrainBatch(video=self.video[indices], mel=self.mel[indices].half())
 
 
-@pytest.fixture(scope="module")
-def model() -> AVTokModel:
+@pytest.fixture(scope="module", params=[False, True], ids=["copied", "aligned"])
+def model(request: pytest.FixtureRequest) -> AVTokModel:
     torch.manual_seed(0)
-    made = AVTokModel(MODEL)
+    streams = {name: replace(MODEL.stream(name), aligned=request.param) for name in MODEL.streams}
+    made = AVTokModel(replace(MODEL, video=streams["video"], audio=streams["audio"]))
     apply_scene_start(made, ToyReader(), seed=0)  # type: ignore[arg-type]
     return made.eval()
 
@@ -126,8 +128,11 @@ def test_a_scene_that_the_bank_lacks_is_refused(model: AVTokModel) -> None:
 def test_a_checkpoint_holds_its_bank(model: AVTokModel, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "saved", model, {})
     loaded = load_checkpoint(tmp_path / "saved").model
+    save_checkpoint(tmp_path / "half", copy.deepcopy(model).to(torch.bfloat16), {})
+    half = load_checkpoint(tmp_path / "half").model
     for name, x in inputs().items():
         assert torch.equal(loaded.tokenize(name, x), model.tokenize(name, x))  # type: ignore[arg-type]
+        assert half.detokenize(name, half.tokenize(name, x)).sub(x).square().mean() < 0.02  # type: ignore[arg-type]
         assert torch.equal(loaded.scenes[name].pictures(), model.scenes[name].pictures())  # type: ignore[operator, union-attr]
 
 

@@ -102,7 +102,7 @@ def test_a_finished_run_is_a_checkpoint_of_avtok_with_a_log_a_picture_and_its_pr
     assert (loaded.provenance["recipe"], loaded.provenance["clips_seen"], loaded.provenance["stage"]) == ("tiny", 36, "decode")
     assert loaded.model.tokenize("video", torch.rand(1, 16, 3, 128, 128)).shape == (1, 6)
     held_out = [line["held_out"] for line in read_log(uninterrupted) if line["kind"] == "eval"]
-    assert set(held_out[-1]) == {"psnr", "mel_l1", "codes_video", "codes_audio", "codes"}
+    assert set(held_out[-1]) == {"psnr", "psnr_motion", "mel_l1", "codes_video", "codes_audio", "codes"}
     pictures = sorted((uninterrupted / "pictures").glob("*.png"))
     with Image.open(pictures[-1]) as image:
         assert image.size == (6 * 128 + 384, 2 * 128 + 4)

@@ -25,7 +25,7 @@ class Checkpoint:
 
 def save_checkpoint(folder: Path, model: AVTokModel, provenance: dict[str, Any]) -> None:
     """Write `model` and how it was trained (JSON values) to `folder`."""
-    artifact.write(folder, kind=KIND, config=model.config.to_dict(), state=model.state_dict(), provenance=provenance)
+    artifact.write(folder, kind=KIND, config=model.stored_config().to_dict(), state=model.state_dict(), provenance=provenance)
 
 
 def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:

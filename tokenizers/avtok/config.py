@@ -18,6 +18,7 @@ class StreamConfig:
     size: tuple[int, int, int]  # (time, height, width)
     patch: tuple[int, int, int]
     tokens: int  # holistic tokens
+    aligned: bool = False  # token i begins with patch i, and patch i's query with token i: no attention is needed to carry them
     # A scene token before them (scene.py): 0 scenes and there is none.
     scenes: int = 0
     groups: int = 0
@@ -28,6 +29,8 @@ class StreamConfig:
     def __post_init__(self) -> None:
         if any(size % patch for size, patch in zip(self.size, self.patch, strict=True)):
             raise AvbenchError(f"patch {self.patch} does not divide the stream's size {self.size}")
+        if self.aligned and self.tokens != self.num_patches:
+            raise AvbenchError(f"aligned streams have a token a patch, not {self.tokens} tokens for {self.num_patches} patches")
 
     @property
     def length(self) -> int:
@@ -151,8 +154,8 @@ def avtok_scene_mini() -> AVTokConfig:
     return replace(
         avtok_mini(),
         name="avtok-scene-mini",
-        video=StreamConfig(channels=3, size=(16, 128, 128), patch=(1, 32, 32), tokens=256, scenes=768, groups=104),
-        audio=StreamConfig(channels=1, size=(1, 80, 384), patch=(1, 80, 3), tokens=128),
+        video=StreamConfig(channels=3, size=(16, 128, 128), patch=(1, 32, 32), tokens=256, aligned=True, scenes=768, groups=104),
+        audio=StreamConfig(channels=1, size=(1, 80, 384), patch=(1, 80, 3), tokens=128, aligned=True),
         encoder_layers=2,
         decoder_layers=3,
         quantizer=QuantizerConfig(kind="euclidean", entries=4096, dim=64, temperature=0.0),

@@ -8,7 +8,8 @@ How. A residual channel is one of: content (PCA coordinates, r.m.s. SCALE over t
 for every token. In the first block head 0 compares positions and prefers keys of type +1, so query i reads the content of
 patch i; every other residual branch ends in zeros. The bottleneck passes the first content channels, the decoder mirrors the
 encoder, the head multiplies by the PCA basis and adds the mean. Both streams use the same channels, so the shared weights are
-shared from the start. Stream-specific norms give the later blocks whitened content.
+shared from the start. Stream-specific norms give the later blocks whitened content. Of aligned streams (config.py) query i begins with
+the content of patch i, no head copies, and a stream that is trained later does not depend on what the others made of the blocks.
 
 Channels of the residual stream: [0, content) | position | type | balance (makes a row's sum zero) | zero | anchor, anchor. The zero channel
 holds nothing, so after a LayerNorm it tells what the norm subtracted, and copies add it back (without: 23.65 dB instead of 24.0).
@@ -72,7 +73,9 @@ def linear_init(model: AVTokModel, patches: dict[str, Tensor], *, seed: int = 0,
     for name in config.streams:
         _init_stream(model, name, bases[name], channels)
     for transformer in (model.encoder, model.decoder):
-        _copy_through_first_block(transformer, channels, config)
+        silence_branches(transformer)
+        if not aligned(config):
+            _copy_through_first_block(transformer, channels, config)
     _init_bottleneck(model, channels)
     if not plain:
         return bases
@@ -91,6 +94,14 @@ def code_width(config: AVTokConfig) -> int:
 def has_scenes(config: AVTokConfig) -> bool:
     """Whether a stream has scenes: then the first blocks copy all of the content, not only what passes the shared bottleneck."""
     return any(config.stream(name).scenes for name in config.streams)
+
+
+def aligned(config: AVTokConfig) -> bool:
+    """Whether the streams carry patches to tokens themselves. Raises AvbenchError where one does and another does not."""
+    found = {config.stream(name).aligned for name in config.streams}
+    if len(found) > 1:
+        raise AvbenchError(f"{config.name}: the linear start wants all streams aligned or none")
+    return found.pop()
 
 
 def position_grid(stream: StreamConfig, room: int) -> tuple[int, int, int]:
@@ -188,12 +199,15 @@ def _init_gains(norm: nn.LayerNorm, content: Tensor, channels: Channels) -> None
     norm.weight[-2:] = (2 / channels.width) ** 0.5  # anchors become constants of size one
 
 
-def _copy_through_first_block(transformer: Transformer, channels: Channels, config: AVTokConfig) -> None:
-    blocks = transformer.stack()
-    for block in blocks:
+def silence_branches(transformer: Transformer) -> None:
+    """Every residual branch ends in zeros: the transformer passes on what it is given."""
+    for block in transformer.stack():
         nn.init.zeros_(block.attn.proj.weight)
         nn.init.zeros_(block.mlp.fc2.weight)
-    attn, head = blocks[0].attn, config.width // config.heads
+
+
+def _copy_through_first_block(transformer: Transformer, channels: Channels, config: AVTokConfig) -> None:
+    attn, head = transformer.stack()[0].attn, config.width // config.heads
     copied = channels.content if has_scenes(config) else code_width(config)
     query, key, value = attn.qkv.weight.split(config.width)
     scale = (SHARPNESS * head**0.5) ** 0.5

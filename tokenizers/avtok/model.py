@@ -6,7 +6,7 @@ every attention and MLP weight, the bottleneck and the codebook, and own embeddi
 A model of the video stream alone is LARP.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -87,6 +87,16 @@ class AVTokModel(nn.Module):
         module = self.stream_decoders[name]
         assert isinstance(module, StreamDecoder)
         return module
+
+    def stored_config(self) -> AVTokConfig:
+        """The config with the size of each bank of scenes, which is known when it is fitted: what a checkpoint is read by."""
+        config = self.config
+        for name in config.streams:
+            scenes = self.stream_scenes(name)
+            if scenes is not None:
+                stream = replace(config.stream(name), scene_bytes=len(scenes.packed))
+                config = replace(config, video=stream) if name == "video" else replace(config, audio=stream)
+        return config
 
     def stream_scenes(self, name: str) -> Scenes | None:
         """The scenes of stream `name`, where it has any."""

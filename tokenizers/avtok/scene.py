@@ -87,18 +87,18 @@ class Scenes(nn.Module):
     def inward(self, x_BLD: Tensor, scene_B: Tensor) -> Tensor:
         """What the group adds to the latents: (B, L, C), float32."""
         group = self.group[scene_B]
-        return F.pad((x_BLD.float() / self.scale - self.centre[group][:, None]) @ self.basis[group], (0, self.spare))
+        return F.pad((x_BLD.float() / self.scale - self.centre[group][:, None].float()) @ self.basis[group].float(), (0, self.spare))
 
     def outward(self, latents_BLC: Tensor, scene_B: Tensor) -> Tensor:
         """What the group adds to the decoder's input: (B, L, D), float32; `inward`'s inverse on the basis."""
         group = self.group[scene_B]
         known = latents_BLC[..., : self.stream.scene_width]
-        return self.scale * (known @ self.basis[group].transpose(1, 2) + self.centre[group][:, None])
+        return self.scale * (known @ self.basis[group].float().transpose(1, 2) + self.centre[group][:, None].float())
 
     def entries(self, scene_B: Tensor, shared_EC: Tensor) -> Tensor:
         """(B, E, C): the codebook as the clips' groups read it."""
         group = self.group[scene_B]
-        offsets = (self.coarse[group][:, :, None] + self.fine[group][:, None]).flatten(1, 2)
+        offsets = (self.coarse[group].float()[:, :, None] + self.fine[group].float()[:, None]).flatten(1, 2)
         return self.share * shared_EC + F.pad(offsets, (0, self.spare))
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:  # type: ignore[no-untyped-def]

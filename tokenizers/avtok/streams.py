@@ -26,6 +26,7 @@ class StreamEncoder(nn.Module):
 
     def __init__(self, config: AVTokConfig, stream: StreamConfig) -> None:
         super().__init__()
+        self.aligned = stream.aligned
         self.patch_embed = Linear(stream.patch_dim, config.width)
         self.register_buffer("patch_position", sincos_3d(stream.grid, config.width))
         self.queries = nn.Parameter(torch.randn(stream.tokens, config.width) * QUERY_STD)
@@ -34,9 +35,11 @@ class StreamEncoder(nn.Module):
 
     def forward(self, patches_BLP: Tensor) -> Tensor:
         """-> (B, patches + tokens, D): what the encoder reads."""
-        x = self.patch_embed(patches_BLP)
-        x = x + self.patch_position.to(x.dtype)
-        return torch.cat([x, self.queries.to(x.dtype).expand(len(x), -1, -1)], dim=1)
+        embedded = self.patch_embed(patches_BLP)
+        queries = self.queries.to(embedded.dtype).expand(len(embedded), -1, -1)
+        if self.aligned:
+            queries = queries + embedded
+        return torch.cat([embedded + self.patch_position.to(embedded.dtype), queries], dim=1)
 
 
 class StreamDecoder(nn.Module):
@@ -44,6 +47,7 @@ class StreamDecoder(nn.Module):
 
     def __init__(self, config: AVTokConfig, stream: StreamConfig) -> None:
         super().__init__()
+        self.aligned = stream.aligned
         self.register_buffer("latent_position", sincos_1d(stream.tokens, config.width))
         self.register_buffer("patch_position", sincos_3d(stream.grid, config.width))
         self.query_type = nn.Parameter(torch.randn(config.width) * QUERY_STD)
@@ -55,9 +59,10 @@ class StreamDecoder(nn.Module):
 
     def forward(self, latents_BLD: Tensor) -> Tensor:
         """-> (B, tokens + patches, D): what the decoder reads."""
-        queries = (self.patch_position + self.query_type).to(latents_BLD.dtype)
-        x = latents_BLD + self.latent_position.to(latents_BLD.dtype)
-        return torch.cat([x, queries.expand(len(x), -1, -1)], dim=1)
+        queries = (self.patch_position + self.query_type).to(latents_BLD.dtype).expand(len(latents_BLD), -1, -1)
+        if self.aligned:
+            queries = queries + latents_BLD
+        return torch.cat([latents_BLD + self.latent_position.to(latents_BLD.dtype), queries], dim=1)
 
     def paint(self, x_BLD: Tensor) -> Tensor:
         """Decoder outputs at the patch positions -> patches (B, L, P)."""

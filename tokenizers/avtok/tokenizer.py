@@ -19,22 +19,24 @@ from avbench.tokenizers.mel_vocoder import to_mel_rate, trim
 from avbench.tokenizers.vocoders import DEFAULT_VOCODER, load_vocoder
 from avbench.types import ClipBatch, Tokens
 
-SHIPPED = Path(__file__).parent / "checkpoint"
-SHIPPED_GENERATOR = Path(__file__).parent / "generator"  # of its tokens: avbench train ar-mini --tokenizer avtok
+HERE = Path(__file__).parent
 
 
 class AVTok:
-    """`avtok` or `avtok@hifigan`: variant = vocoder.
+    """`avtok` (with scenes, scene.py) or `avtok@hifigan`: variant = vocoder.
 
     Clips with both modalities become ONE stream "joint": [video tokens, audio tokens] over the one codebook, as in the paper. Clips with
     one modality (the condition of audio-to-video and video-to-audio generation) become a stream "video" or "audio" of the same vocabulary.
     """
 
+    shipped = HERE / "checkpoint"
+    shipped_generator = HERE / "generator"  # of its tokens: avbench train ar-mini --tokenizer avtok
+
     def __init__(self, options: TokenizerOptions) -> None:
         """Raises AvbenchError where the checkpoint is missing or damaged, UsageError for an unknown vocoder."""
         if len(options.variants) > 1:
             raise UsageError(f"avtok takes one vocoder, not {', '.join(options.variants)}; for example avtok@hifigan")
-        checkpoint = load_checkpoint(_folder(options), options.device)
+        checkpoint = load_checkpoint(self._folder(options), options.device)
         if checkpoint.model.config.streams != STREAMS:
             raise UsageError(f"{options.checkpoint} holds {checkpoint.model.config.name}, a video tokenizer: use --tokenizer larp")
         vocoder = options.variants[0] if options.variants else DEFAULT_VOCODER
@@ -43,7 +45,7 @@ class AVTok:
         self.vocoder = load_vocoder(vocoder, options.device)
         self.device = options.device
         config = self.model.config
-        self.stream_lengths = {name: config.stream(name).length for name in STREAMS}
+        self.stream_lengths: dict[str, int] = {name: config.stream(name).length for name in STREAMS}
         self.vocab_size = config.quantizer.entries
         self.info = TokenizerInfo(
             name=config.name if not options.variants else f"{config.name}@{vocoder}",
@@ -53,8 +55,8 @@ class AVTok:
             resolution=config.video.size[1],
             parameters=count_parameters(self.model) + self.vocoder.parameters,
             trained_on=trained_on(checkpoint.provenance),
-            stream_lengths={name: config.stream(name).tokens for name in STREAMS},
-            shipped_generator=SHIPPED_GENERATOR,
+            stream_lengths=self.stream_lengths,
+            shipped_generator=self.shipped_generator if self.shipped_generator.is_dir() else None,
         )
 
     def encode(self, batch: ClipBatch) -> Tokens:
@@ -91,6 +93,12 @@ class AVTok:
             check_codes(values, name, self.stream_lengths[name], self.vocab_size, "avtok")
         return codes
 
+    def _folder(self, options: TokenizerOptions) -> Path:
+        folder = options.checkpoint or self.shipped
+        if not folder.is_dir():
+            raise AvbenchError(f"no checkpoint in {folder}; train one (avbench train avtok-scene-mini --out DIR) and give --checkpoint DIR")
+        return folder
+
     def _inputs(self, batch: ClipBatch) -> dict[str, Tensor]:
         inputs = {}
         if batch.video is not None:
@@ -102,11 +110,11 @@ class AVTok:
         return inputs
 
 
-def _folder(options: TokenizerOptions) -> Path:
-    folder = options.checkpoint or SHIPPED
-    if options.checkpoint is None and not folder.is_dir():
-        raise AvbenchError("avtok has no trained checkpoint here; train one (avbench train avtok-mini --out DIR) and give --checkpoint DIR")
-    return folder
+class PlainAVTok(AVTok):
+    """`avtok-plain`: the paper's form at mini size, without scenes, and a generator of its tokens."""
+
+    shipped = HERE / "plain" / "checkpoint"
+    shipped_generator = HERE / "plain" / "generator"
 
 
 def _duration(batch: ClipBatch) -> float:

@@ -18,6 +18,7 @@ class AVTokOptim(OptimConfig):
 
     muon: float = 5e-3  # 0: AdamW holds the hidden matrices too
     raw: float = 0.01  # of `adam`, for layers that read unscaled inputs (`OptimizerGroups.raw`)
+    tables: float = 2e-3  # entries of scenes' groups (`OptimizerGroups.tables`)
     encoder: float = 0.3  # of every rate, for what comes before the decoder: codes that move faster than their entries are lost
 
     def scaled(self, factor: float) -> "AVTokOptim":

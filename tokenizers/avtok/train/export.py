@@ -41,6 +41,8 @@ def load(folder: Path, models: dict[str, AVTokModel]) -> None:
 def _shape(config: AVTokConfig) -> dict[str, Any]:
     """What decides how a model's weights are used; not its name, and nothing of what is trained beside it."""
     values = {key: value for key, value in config.to_dict().items() if key not in BESIDE}
+    for name in config.streams:
+        values[name] = {key: value for key, value in values[name].items() if key != "scene_bytes"}  # a bank comes with the weights
     return values | {"quantizer": {key: values["quantizer"][key] for key in ("kind", "entries", "dim")}}
 
 

@@ -22,6 +22,8 @@ def build_optimizers(objective: Objective[Any], config: AVTokOptim) -> list[Opti
     adam = _split(groups.raw, before, config.adam * config.raw, config)
     adam += _split(groups.decay, before, config.adam, config)
     adam += _split(groups.no_decay, before, config.adam, replace(config, weight_decay=0.0))
+    if groups.tables:
+        adam.append({"params": groups.tables, "lr": config.tables, "weight_decay": 0.0})
     adam.append({"params": objective.auxiliary(), "lr": config.auxiliary, "weight_decay": 0.0})
     found: list[Optimizer] = []
     if muon and config.muon:

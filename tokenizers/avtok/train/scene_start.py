@@ -63,7 +63,6 @@ def apply_scene_start(model: AVTokModel, reader: ClipReader, *, seed: int) -> No
         scenes = model.stream_scenes(name)
         assert scenes is not None
         _fit_groups(scenes, points[name], scenes.group[scene], seed)
-    freeze_bytes(model)
 
 
 def _fit_codebook(model: AVTokModel, patches: dict[StreamName, Tensor], bases: dict[str, Basis], seed: int) -> None:
@@ -73,18 +72,6 @@ def _fit_codebook(model: AVTokModel, patches: dict[StreamName, Tensor], bases: d
         latents = torch.cat([bases[name].coordinates(x)[:, :width] for name, x in patches.items()])
         points = torch.nn.functional.pad(latents, (0, book.shape[1] - width))
         book.copy_(kmeans(points[torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))], len(book), seed=seed))
-
-
-def freeze_bytes(model: AVTokModel) -> None:
-    """Write the size of the packed banks into the model's config, which a checkpoint is read by."""
-    from dataclasses import replace
-
-    config = model.config
-    for name in config.streams:
-        scenes = model.stream_scenes(name)
-        if scenes is not None:
-            config = replace(config, **{name: replace(config.stream(name), scene_bytes=len(scenes.packed))})  # type: ignore[arg-type]
-    model.config = config
 
 
 def _summaries(reader: ClipReader, config: AVTokConfig) -> dict[StreamName, Tensor]:

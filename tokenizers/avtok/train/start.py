@@ -83,7 +83,7 @@ def quiet_stream(model: AVTokModel, name: str) -> None:
     """Let stream `name` start from its linear path again, whatever the shared blocks have learned from the other stream.
 
     After the video stage, the shared branches correct video; on audio they would add noise. A LayerNorm with gain 0 makes its branch's
-    output a constant, so all norms of the stream but the first one (which the copying head reads, linear_init.py) get gain and
+    output a constant, so all norms of the stream (but the first one, where a copying head reads it, linear_init.py) get gain and
     bias 0, and the constants are taken out of the queries. Only the stream's own parameters change, and all of them can be trained
     from there: a gain of 0 has a gradient. For a model that began with the linear start.
     """
@@ -91,7 +91,7 @@ def quiet_stream(model: AVTokModel, name: str) -> None:
     for norms in (encoder.norms, decoder.norms):
         for index, pair in enumerate(norms):
             assert isinstance(pair, BlockNorms)
-            for norm in (pair.norm1, pair.norm2) if index else (pair.norm2,):
+            for norm in (pair.norm1, pair.norm2) if index or model.config.stream(name).aligned else (pair.norm2,):
                 for parameter in norm.parameters():
                     parameter.zero_()
     encoder.queries.sub_(_constant(model.encoder))
