@@ -23,7 +23,7 @@ from torch import Tensor
 
 from avbench.generate import config as sizes
 from avbench.generate.checkpoint import build
-from avbench.generate.draw import Drawing, uniforms
+from avbench.generate.draw import uniforms
 from avbench.generate.model import Generator
 from avbench.generate.prepare import prepare
 from avbench.generate.sample import sample
@@ -39,7 +39,7 @@ from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.larp.model import larp_large
 from avbench.tokenizers.wavtokenizer.config import wavtokenizer_40
 from avbench.tokenizers.wavtokenizer.model import WavTokenizerModel
-from avbench.types import RunSpec, Tokens
+from avbench.types import RunSpec, Sampling, Tokens
 
 CPU = torch.device("cpu")
 LAST = "4f"  # the block of I3D that AVTok's teacher reads
@@ -184,7 +184,7 @@ def sampled(device: torch.device) -> Report:
 
     def ids(on: torch.device, dtype: torch.dtype) -> Tensor:
         ready = prepare(model.to(on), rows, dtype)
-        return sample(ready, plan, prompt.to(on), uniform.to(on), Drawing()).cpu()
+        return sample(ready, plan, prompt.to(on), uniform.to(on), Sampling()).cpu()
 
     same = float((ids(device, torch.float32) == ids(CPU, torch.float32)).float().mean())
     begin = time.perf_counter()
