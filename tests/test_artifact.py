@@ -17,7 +17,7 @@ from avbench import artifact
 from avbench.errors import AvbenchError
 from avbench.generate.checkpoint import load_generator
 from avbench.tokenizers.avtok.checkpoint import load_checkpoint
-from avbench.tokenizers.avtok.tokenizer import SHIPPED, SHIPPED_GENERATOR
+from avbench.tokenizers.avtok.tokenizer import AVTok, PlainAVTok
 
 STATE = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor([1, 2]), "c": torch.ones(4, dtype=torch.bfloat16)}
 CONFIG: dict[str, Any] = {"name": "toy@1", "width": 3, "layers": 2, "rates": (0.5, 1), "audio": None, "flag": True}
@@ -222,11 +222,11 @@ def test_what_a_row_says_of_a_training(provenance: dict[str, Any], said: str) ->
 
 def test_the_shipped_folders_are_what_they_were() -> None:
     """Revisions as in runs/reference, which were made of these files; sums over the tensors, by the reader of then."""
-    avtok, generator = load_checkpoint(SHIPPED), load_generator(SHIPPED_GENERATOR)
+    avtok, generator = load_checkpoint(PlainAVTok.shipped), load_generator(PlainAVTok.shipped_generator)
     assert avtok.revision == "78cdd11863c48287"
     assert generator.revision == "5e49531d954811988a260b12805d425452f97b3b976f9d9f718096e530ea54bb"[:16]
     assert generator.tokenizer_revision.startswith(avtok.revision)
-    for folder, model in ((SHIPPED, avtok.model), (SHIPPED_GENERATOR, generator.model)):
+    for folder, model in ((PlainAVTok.shipped, avtok.model), (PlainAVTok.shipped_generator, generator.model)):
         raw = {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
         state = model.state_dict()
         assert state.keys() == raw.keys()
@@ -282,14 +282,14 @@ def test_folders_of_version_1_are_read_under_their_revisions(tmp_path: Path) -> 
     ],
 )
 def test_an_avtok_folder_with_an_impossible_config_is_refused_at_once(tmp_path: Path, changes: dict[str, Any]) -> None:
-    shutil.copytree(SHIPPED, tmp_path / "copy")
+    shutil.copytree(AVTok.shipped, tmp_path / "copy")
     with pytest.raises(AvbenchError):
         load_checkpoint(_edited(tmp_path / "copy", lambda manifest: manifest["config"].update(changes)))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_an_avtok_folder_with_values_that_are_not_finite_is_refused(tmp_path: Path, value: float) -> None:
-    loaded = load_checkpoint(SHIPPED)
+    loaded = load_checkpoint(AVTok.shipped)
     loaded.model.bottleneck.quantizer.embedding.weight.data[3, 5] = value
     artifact.write(tmp_path, kind="avtok", config=loaded.model.config.to_dict(), state=loaded.model.state_dict(), provenance={})
     with pytest.raises(AvbenchError, match=r"not finite in bottleneck\.quantizer\.embedding\.weight"):

@@ -93,7 +93,7 @@ GENERATORS = (
     Speaker(name="avtok-vfal", tokenizer="avtok", recipes=("avtok-mini",)),
     Speaker(name="avtok-vanilla", tokenizer="avtok", recipes=("avtok-mini-vanilla",)),
     Speaker(name="larp+wavtokenizer", tokenizer="larp+wavtokenizer", recipes=("larp-mini", "wavtokenizer-mini-40")),
-    Speaker(name="avtok as it comes", tokenizer="avtok", generator=Path("tokenizers/avtok/generator")),
+    Speaker(name="avtok-plain as it comes", tokenizer="avtok-plain", generator=Path("tokenizers/avtok/plain/generator")),
 )
 BASE = GENERATORS[0].name
 

@@ -253,8 +253,8 @@ def test_mismatched_never_meets_its_own_class() -> None:
 
 @pytest.mark.slow
 def test_avtok_comes_with_a_generator_of_its_tokens(place: Path, clip_folder: Path) -> None:
-    done = evaluate(spec_of(clip_folder, "v2a", tokenizer="avtok", limit=1, metrics=("mr_stft",)))
+    done = evaluate(spec_of(clip_folder, "v2a", tokenizer="avtok-plain", limit=1, metrics=("mr_stft",)))
     assert done.result["tokenizer"]["name"] == "avtok-mini/ar-mini"
     assert done.result["values"][0]["value"] is not None
     with pytest.raises(UsageError, match='unknown class "circle"'):
-        load(spec_of(clip_folder, "av", tokenizer="avtok"))
+        load(spec_of(clip_folder, "av", tokenizer="avtok-plain"))
