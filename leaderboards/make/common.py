@@ -1,7 +1,9 @@
 """What the scripts of this folder share: finished runs, where their small files are kept, and a paired difference in words."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -34,6 +36,14 @@ def keep(folder: Path) -> None:
     (REFERENCE / folder.name).mkdir(parents=True)
     for file in KEPT:
         shutil.copy(folder / file, REFERENCE / folder.name / file)
+    manifest = REFERENCE / folder.name / "manifest.json"
+    manifest.write_text(json.dumps(_without_paths(json.loads(manifest.read_text())), indent=1) + "\n")
+
+
+def _without_paths(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The command with the last parts of its absolute paths: where a machine keeps its files is nobody's business."""
+    words = [Path(word).name if word.startswith("/") else word for word in str(manifest["command"]).split(" ")]
+    return {**manifest, "command": " ".join(words)}
 
 
 def difference(row: MetricComparison) -> str:
