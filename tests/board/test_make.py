@@ -11,7 +11,7 @@ import pytest
 from avbench.errors import AvbenchError
 from avbench.generate.checkpoint import load_generator, save_generator
 from avbench.leaderboards.make import common, generation
-from avbench.tokenizers.avtok.tokenizer import SHIPPED_GENERATOR
+from avbench.tokenizers.avtok.tokenizer import PlainAVTok
 from avbench.types import RunSpec
 
 ROOT = Path(__file__).parents[2]
@@ -40,11 +40,11 @@ def test_a_run_is_evaluated_and_its_small_files_replace_an_earlier_runs(place: P
 
 
 def test_a_generators_row_is_the_same_of_manifests_of_both_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shipped = load_generator(SHIPPED_GENERATOR)
+    shipped = load_generator(PlainAVTok.shipped_generator)
     folder = tmp_path / "new"
     save_generator(folder, shipped.model, shipped.layout, (shipped.tokenizer, shipped.tokenizer_revision), shipped.provenance)
     monkeypatch.setattr(generation, "REFERENCE", tmp_path)
-    for name, of in (("old", SHIPPED_GENERATOR), ("new", folder)):
+    for name, of in (("old", PlainAVTok.shipped_generator), ("new", folder)):
         generation.keep_generator(of, name, 5)
     old, new = (generation.bits_row(name, 5) for name in ("old", "new"))
     assert old[1:] == new[1:] == ["256 + 120", "343 (2.5)", "458 (14.1)", "799 (4.4)", "78"]

@@ -98,9 +98,14 @@ def test_a_damaged_feature_is_made_again_alone(machine: Machine, tmp_path: Path)
     assert len(machine.read) == 1
 
 
-def test_features_that_are_no_numbers_are_refused(machine: Machine, tmp_path: Path) -> None:
+def test_a_feature_of_other_content_is_made_again(machine: Machine, tmp_path: Path) -> None:
     video_features()
     np.save(sorted(tmp_path.rglob("*.npy"))[0], np.full((2, 3), np.nan, np.float32))
+    assert np.array_equal(video_features(), expected())
+
+
+def test_features_that_are_no_numbers_are_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen, "_extractor", lambda modality, device: lambda x, rate: torch.full((len(x), 2, 3), torch.nan))
     with pytest.raises(AvbenchError, match="no finite numbers; remove it"):
         video_features()
 

@@ -44,7 +44,7 @@ def test_a_video_run_starts_linear_trains_and_is_a_checkpoint_of_larp(
 ) -> None:
     monkeypatch.setenv("AVBENCH_CACHE", str(test_cache))
     done = train(TINY, split=f"folder:{clip_folder}", out=tmp_path, device="cpu")
-    assert set(done.held_out) == {"psnr", "codes_video"}
+    assert set(done.held_out) == {"psnr", "psnr_motion", "codes_video"}
     assert done.held_out["psnr"] > _psnr_of_the_mean_colour(clip_folder)
     assert list((tmp_path / "pictures").glob("*.png"))
     larp = load_tokenizer("larp", checkpoint=tmp_path)

@@ -23,8 +23,11 @@ def trace(*names: str) -> None:
     assert done.stdout.splitlines() == [f"traced {name}" for name in names], done.stderr[-4000:]
 
 
+UNTRACED = ["avtok-scene-mini"]  # its bank of pictures is unpacked on the host, from bytes that fake tensors do not have
+
+
 def test_every_recipe_is_of_a_family() -> None:
-    assert [name for name in RECIPES if not name.startswith(FAMILIES)] == []
+    assert [name for name in RECIPES if not name.startswith(FAMILIES)] == UNTRACED
 
 
 @pytest.mark.parametrize("family", FAMILIES)
