@@ -79,7 +79,7 @@ class PcaVqConfig:
 class PcaVqState:
     """A fitted tokenizer. shape: frames, height and width of its clips.
 
-    scenes: sha256 of the bank whose scenes were subtracted from the video, "" where none were.
+    scenes: sha256 of the bank whose scenes were subtracted from the video, "" where none were; num_scenes: how many, of equal spans.
     """
 
     config: PcaVqConfig
@@ -88,6 +88,7 @@ class PcaVqState:
     video: LinearVq
     audio: LinearVq
     scenes: str = ""
+    num_scenes: int = 1
 
     def to(self, device: torch.device | str) -> "PcaVqState":
         """The same on another device."""
@@ -144,8 +145,9 @@ def pad_mel(mel: Tensor, patch: MelPatch) -> Tensor:
 
 def save(state: PcaVqState, file: Path) -> None:
     """Write a fitted file, all of it or nothing."""
-    about = {"format": FORMAT, "config": asdict(state.config), "shape": state.shape, "trained_on": state.trained_on}
+    about: dict[str, object] = {"format": FORMAT, "config": asdict(state.config), "shape": state.shape, "trained_on": state.trained_on}
     about |= {"scenes": state.scenes} if state.scenes else {}
+    about |= {"num_scenes": state.num_scenes} if state.num_scenes > 1 else {}
     write_file(file, _tensors(state), about)
 
 
@@ -203,8 +205,18 @@ def _state(about: dict[str, object], tensors: dict[str, Tensor]) -> PcaVqState:
     frames, height, width = _sizes(shape, 3)
     if frames % t or height % h or width % w:
         raise ValueError(f"clips of {frames}x{height}x{width} are not whole patches")
-    facts = {"trained_on": str(about["trained_on"]), "scenes": str(about.get("scenes", ""))}
-    return PcaVqState(config=config, shape=(frames, height, width), video=video, audio=audio, **facts)
+    (num_scenes,) = _sizes([about.get("num_scenes", 1)], 1)
+    if frames % num_scenes:
+        raise ValueError(f"{frames} frames are not {num_scenes} equal spans")
+    return PcaVqState(
+        config=config,
+        shape=(frames, height, width),
+        trained_on=str(about["trained_on"]),
+        video=video,
+        audio=audio,
+        scenes=str(about.get("scenes", "")),
+        num_scenes=num_scenes,
+    )
 
 
 def _sizes(values: object, count: int) -> tuple[int, ...]:

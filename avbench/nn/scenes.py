@@ -93,19 +93,33 @@ def mean_frames(video: Tensor) -> Tensor:
     return video.float().mean(1) / (255 if video.dtype == torch.uint8 else 1)
 
 
+def span_frames(video: Tensor, spans: int) -> Tensor:
+    """Mean frames of `spans` equal spans of clips (B, T, 3, H, W): float32 (B, spans, 3, H, W) in [0, 1]. One span: the mean frame."""
+    if video.shape[1] % spans:
+        raise AvbenchError(f"{video.shape[1]} frames are not {spans} equal spans")
+    return mean_frames(video.unflatten(1, (spans, -1)).flatten(0, 1)).unflatten(0, (-1, spans))
+
+
+def over_frames(scenes: Tensor, frames: int) -> Tensor:
+    """Scenes (B, spans, 3, H, W), each held for its span: (B, frames, 3, H, W)."""
+    return scenes.repeat_interleave(frames // scenes.shape[1], dim=1)
+
+
 def to_bytes(pictures: Tensor) -> Tensor:
     """Pictures in [0, 1] -> uint8, rounded: what a bank keeps."""
     return (pictures * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def residual_patches(video: Tensor, scenes: Tensor, patch: VideoPatch) -> Tensor:
-    """What the scenes (B, 3, H, W), uint8, leave of clips (B, T, 3, H, W), uint8: int16 patches (B, L, t*3*h*w) in [-255, 255].
+    """What scenes leave of clips (B, T, 3, H, W), both uint8: int16 patches (B, L, t*3*h*w) in [-255, 255].
 
+    scenes: (B, 3, H, W), or of equal spans of each clip (B, spans, 3, H, W).
     To `linear_vq.fit` with scale 1/255. Raises AvbenchError where the clip is not whole patches.
     """
     if video.dtype != torch.uint8 or scenes.dtype != torch.uint8:
         raise AvbenchError(f"residual patches are made of uint8 pictures, not {video.dtype} and {scenes.dtype}")
-    return video_to_patches(video.to(torch.int16) - scenes[:, None].to(torch.int16), patch)
+    shown = over_frames(scenes if scenes.ndim == 5 else scenes[:, None], video.shape[1])
+    return video_to_patches(video.to(torch.int16) - shown.to(torch.int16), patch)
 
 
 def _coarse(items: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ TOKENIZERS = (
     "pca-vq@1024x13",
     "pca-vq@256x12@128x12",
     "scene-vq",
+    "scene-vq@16s",
 )
 LARP, WAV_40, WAV_75, ENCODEC = "out/larp-mini", "out/wavtokenizer-mini-40", "out/wavtokenizer-mini-75", "out/encodec-mini"
 TRAINED_HERE = (  # tokenizer, --checkpoint
@@ -53,6 +54,7 @@ SPLITS = {
         "pca-vq",
         "pca-vq@256x12@128x12",
         "scene-vq",
+        "scene-vq@16s",
         "h264@1k-opus@6k",
     ),
 }

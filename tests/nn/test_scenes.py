@@ -6,7 +6,7 @@ import torch
 from avbench.errors import AvbenchError
 from avbench.nn import linear_vq
 from avbench.nn.patches import patches_to_video
-from avbench.nn.scenes import Bank, fit_bank, mean_frames, residual_patches, to_bytes
+from avbench.nn.scenes import Bank, fit_bank, mean_frames, over_frames, residual_patches, span_frames, to_bytes
 
 
 def _pictures(count: int, seed: int = 0) -> torch.Tensor:
@@ -64,6 +64,21 @@ def test_a_bank_of_all_items_keeps_them_and_one_of_too_many_clusters_is_refused(
 def test_mean_frames_of_bytes_and_of_floats_are_the_same() -> None:
     video = torch.randint(0, 256, (2, 4, 3, 8, 8), dtype=torch.uint8)
     torch.testing.assert_close(mean_frames(video), mean_frames(video.float() / 255), atol=1e-6, rtol=0)
+
+
+def test_spans_have_mean_frames_of_their_own_and_are_held_for_their_frames() -> None:
+    video = torch.randint(0, 256, (2, 8, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(7))
+    spans = span_frames(video, 4)
+    torch.testing.assert_close(spans[1, 2], video[1, 4:6].float().mean(0) / 255)
+    assert torch.equal(span_frames(video, 1)[:, 0], mean_frames(video))
+    shown = over_frames(spans, 8)
+    assert torch.equal(shown[0, 5], spans[0, 2])
+    with pytest.raises(AvbenchError, match="8 frames are not 3 equal spans"):
+        span_frames(video, 3)
+    scenes = to_bytes(spans)
+    assert torch.equal(
+        residual_patches(video, scenes, (8, 8, 8))[1].flatten(), (video[1].to(torch.int16) - over_frames(scenes, 8)[1]).flatten()
+    )
 
 
 def test_scene_and_residual_patches_are_the_clip() -> None:

@@ -15,7 +15,7 @@ from avbench.tokenizers import scene_vq
 from avbench.tokenizers.banks import load_bank, save_bank
 from avbench.tokenizers.nearest_train import NearestTrain
 from avbench.tokenizers.pca_vq import PcaVq
-from avbench.tokenizers.pca_vq_state import PcaVqConfig, parse_config, save
+from avbench.tokenizers.pca_vq_state import PcaVqConfig, save
 from avbench.tokenizers.scene_vq import VIDEO_PATCHES, SceneVq
 from avbench.types import ClipBatch
 from avbench.weights import sha256_of
@@ -133,6 +133,38 @@ def test_scene_and_residual_are_streams_and_do_not_depend_on_the_batch(folder: P
     assert (tokenizer.info.kind, tokenizer.info.parameters > 30 * 3 * SIDE * SIDE) == ("linear", True)
 
 
+def test_a_scene_for_each_frame_follows_what_changes(folder: Path, tmp_path: Path) -> None:
+    """Clips that show one background in their first half and another in their second."""
+    bank = load_bank(folder / "scenes.safetensors", "scenes")
+
+    def halves(first: int, last: int) -> ClipBatch:
+        one, other = _clips(first, last), _clips(first + 1, last + 1)
+        assert one.video is not None
+        assert other.video is not None
+        return replace(one, video=torch.cat([one.video[:, :8], other.video[:, 8:]], dim=1))
+
+    errors = []
+    for num_scenes in (1, 2, 16):
+        clips = (_stored(halves(n, n + 10)) for n in range(30, 90, 10))
+        state = scene_vq.fit(clips, 60, bank, CONFIG, seed=0, num_scenes=num_scenes)
+        save(replace(state, scenes=sha256_of(folder / "scenes.safetensors")), tmp_path / "codes.safetensors")
+        (tmp_path / "scenes.safetensors").write_bytes((folder / "scenes.safetensors").read_bytes())
+        tokenizer = SceneVq(TokenizerOptions(checkpoint=tmp_path))
+        tokens = tokenizer.encode(halves(100, 110))
+        payload.check(tokens, 10)
+        assert tokens.codes["scene"].shape == (10, 1, num_scenes)
+        half = num_scenes // 2
+        if half:
+            assert [code % 5 for code in tokens.codes["scene"][:, 0, 0].tolist()] == [n % 5 for n in range(100, 110)]
+            assert [code % 5 for code in tokens.codes["scene"][:, 0, half].tolist()] == [(n + 1) % 5 for n in range(100, 110)]
+        errors.append(_error(tokenizer, halves(100, 110)))
+        cut = replace(tokens, codes={**tokens.codes, "scene": tokens.codes["scene"].repeat(1, 1, 2)})
+        with pytest.raises(AvbenchError, match="damaged payload: scene tokens"):
+            tokenizer.decode(cut)
+    assert errors[1] < 0.6 * errors[0]
+    assert tokenizer.info.name.startswith("scene-vq@16s@")
+
+
 def test_the_scene_is_that_of_nearest_train_and_decode_adds_it(folder: Path) -> None:
     tokenizer, clips = SceneVq(TokenizerOptions(checkpoint=folder)), _clips(100, 104)
     tokens = tokenizer.encode(clips)
@@ -181,8 +213,15 @@ def test_fitting_again_gives_the_same_codes(folder: Path, tmp_path: Path) -> Non
     ],
 )
 def test_variants_of_scene_vq_name_tokens_or_a_patch(variants: tuple[str, ...], text: str) -> None:
-    config = parse_config(variants, name="scene-vq", video_patches=VIDEO_PATCHES, audio_tokens=scene_vq.AUDIO_TOKENS)
-    assert config.variant(VIDEO_PATCHES) == text
+    assert scene_vq.parse_variants(variants)[1].variant(VIDEO_PATCHES) == text
+
+
+def test_the_number_of_scenes_is_a_variant_before_the_others() -> None:
+    assert scene_vq.parse_variants(("16s",)) == (16, scene_vq.parse_variants(())[1])
+    assert scene_vq.parse_variants(("2s", "512x10"))[0] == 2
+    for variants in (("3s",), ("256x12", "16s"), ("s",)):
+        with pytest.raises(UsageError, match="for example"):
+            scene_vq.parse_variants(variants)
 
 
 def test_every_table_of_patches_makes_the_tokens_that_it_says() -> None:
