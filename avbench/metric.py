@@ -4,15 +4,19 @@ A per-clip metric (PSNR) gives one number a clip and its value is their mean. A 
 features of reference and reconstruction as the row and computes the distance in the end.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from avbench.types import ClipBatch, Tokens
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 RECONSTRUCTION = frozenset({"reconstruct"})
 GENERATION = frozenset({"a2v", "v2a", "av"})
@@ -40,6 +44,12 @@ def of_generated(info: MetricInfo) -> MetricInfo:
     return replace(info, name=f"g{info.name}", protocol=protocol, tasks=GENERATION)
 
 
+def _cpu() -> torch.device:
+    import torch
+
+    return torch.device("cpu")
+
+
 @dataclass(frozen=True, kw_only=True)
 class MetricOptions:
     """What a metric's constructor gets, if it takes an argument.
@@ -48,7 +58,7 @@ class MetricOptions:
     classes: labels of the split's clips; None where the clips are not known yet.
     """
 
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device: torch.device = field(default_factory=_cpu)
     cache: Path | None = None
     classes: frozenset[str] | None = None
 

@@ -1,5 +1,7 @@
 """Names -> tokenizers, metrics and splits, through entry points. One broken plugin is reported by name and harms no other."""
 
+from __future__ import annotations
+
 import importlib.util
 import inspect
 import re
@@ -9,15 +11,16 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from avbench.errors import AvbenchError, UsageError, unknown_name
 from avbench.metric import Metric, MetricInfo, MetricOptions
 from avbench.task import Task
 from avbench.tokenizer import Tokenizer, TokenizerOptions
 from avbench.types import DEFAULT_TASK
+
+if TYPE_CHECKING:
+    import torch
 
 GROUPS = {
     "tokenizer": "avbench.tokenizers",
@@ -62,6 +65,8 @@ def load_tokenizer(name: str, *, checkpoint: Path | str | None = None, device: t
     checkpoint: a file or folder as published; for "A+B", one for each part, "PATH+PATH", where either may be left out ("+PATH").
     Raises UsageError for an unknown name, AvbenchError where its plugin or checkpoint cannot be loaded.
     """
+    import torch
+
     if _is_composite(name):
         return _composite(name, None if checkpoint is None else str(checkpoint), device, seed)
     path = Path(checkpoint) if checkpoint is not None else None

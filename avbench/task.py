@@ -11,19 +11,21 @@ are kept, `decoder` makes clips of them in another interpreter, `finish` says wh
 `reconstruct` (avbench/run/reconstruct.py) is the shortest one.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
-
 from avbench.metric import MetricInfo
 from avbench.tokenizer import TokenizerInfo
 from avbench.types import ClipBatch, RunSpec, Tokens
 
 if TYPE_CHECKING:
+    import torch
+
     from avbench.data.batches import Split
 
 MODALITIES = frozenset({"video", "audio"})
@@ -77,7 +79,7 @@ class Task(ABC):
     def load(self, spec: RunSpec, device: torch.device) -> None:
         """Everything that `spec` names. Raises UsageError or AvbenchError for what cannot be had, before any clip is read."""
 
-    def begin(self, split: "Split") -> None:
+    def begin(self, split: Split) -> None:
         """Called once before anything is computed. Raises UsageError where the clips of `split` do not suit the task."""
         return
 

@@ -9,14 +9,17 @@ Register the class (or any callable that returns a tokenizer) under the entry-po
 `avbench run --tokenizer path/to/file.py:MyTokenizer`. `avbench check NAME` tells whether it keeps the rules below.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-import torch
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from avbench.types import ClipBatch, Tokens
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +44,19 @@ class TokenizerInfo:
         return {**{key: value for key, value in asdict(self).items() if key not in hidden}, "modalities": sorted(self.modalities)}
 
 
+def _cpu() -> torch.device:
+    import torch
+
+    return torch.device("cpu")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenizerOptions:
     """What the command line hands a tokenizer's constructor, if the constructor takes an argument."""
 
     variants: tuple[str, ...] = ()  # "h264@20k-opus@6k" -> ("20k", "6k")
     checkpoint: Path | None = None
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device: torch.device = field(default_factory=_cpu)
     seed: int = 0
 
 

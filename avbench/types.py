@@ -1,13 +1,19 @@
-"""Every dataclass that crosses a module boundary. Shapes: B clips, T frames, C channels, N samples, K codebooks, L positions."""
+"""Every dataclass that crosses a module boundary. Shapes: B clips, T frames, C channels, N samples, K codebooks, L positions.
+
+Imports no torch: the command line and the leaderboards read this page, too.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from avbench.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 DEFAULT_TASK = "reconstruct"
 SHORT_POLICY = "clips shorter than duration_s: last frame held, audio padded with zeros"
@@ -71,22 +77,22 @@ class ClipBatch:
                 return part.shape[0]
         return len(self.ids)
 
-    def to(self, device: torch.device | str) -> "ClipBatch":
+    def to(self, device: torch.device | str) -> ClipBatch:
         """The same batch on another device."""
         return self._map(lambda x: x.to(device))
 
-    def copy(self) -> "ClipBatch":
+    def copy(self) -> ClipBatch:
         """The same clips in memory of their own."""
-        return self._map(torch.clone)
+        return self._map(lambda x: x.clone())
 
-    def select(self, indices: list[int]) -> "ClipBatch":
+    def select(self, indices: list[int]) -> ClipBatch:
         """The clips at `indices`, in that order."""
         picked = self._map(lambda x: x[indices])
         ids = tuple(self.ids[i] for i in indices) if self.ids else ()
         labels = tuple(self.labels[i] for i in indices) if self.labels else ()
         return replace(picked, ids=ids, labels=labels)
 
-    def _map(self, fn: Callable[[Tensor], Tensor]) -> "ClipBatch":
+    def _map(self, fn: Callable[[Tensor], Tensor]) -> ClipBatch:
         video = None if self.video is None else fn(self.video)
         audio = None if self.audio is None else fn(self.audio)
         return replace(self, video=video, audio=audio)
@@ -111,7 +117,7 @@ class Tokens:
     def __len__(self) -> int:
         return next(iter(self.codes.values())).shape[0]
 
-    def to(self, device: torch.device | str) -> "Tokens":
+    def to(self, device: torch.device | str) -> Tokens:
         """The same tokens with their codes on another device."""
         return replace(self, codes={name: codes.to(device) for name, codes in self.codes.items()})
 
