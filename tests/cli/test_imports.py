@@ -24,7 +24,7 @@ def imported(*arguments: str) -> set[str]:
     return set(done.stderr.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("arguments", ["--version", "--help", "run --help", "table --help", "train --help", "list --help", "compare --help"])
+@pytest.mark.parametrize("arguments", ["--version", "--help", "run --help", "table --help", "train --help", "list --help"])
 def test_help_imports_nothing_heavy(arguments):
     assert not imported(*arguments.split()) & HEAVY
 
