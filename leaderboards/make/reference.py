@@ -28,7 +28,7 @@ TOKENIZERS = (
     "pca-vq@128x12",
     "pca-vq",
     "pca-vq@1024x13",
-    "pca-vq@256x12@128x12",
+    "pca-vq@8x8x16x12@128x12",
     "scene-vq",
     "scene-vq@16s",
 )
@@ -52,7 +52,7 @@ SPLITS = {
         "class-mean",
         "mel-vocoder",
         "pca-vq",
-        "pca-vq@256x12@128x12",
+        "pca-vq@8x8x16x12@128x12",
         "scene-vq",
         "scene-vq@16s",
         "h264@1k-opus@6k",
