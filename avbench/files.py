@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import secrets
 import stat
@@ -14,6 +15,9 @@ from typing import IO, Any
 from avbench.errors import AvbenchError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MAX_LINE_BYTES = 2**20  # of a file of lines; a real line has about 600
+MAX_NUMBER = 1e100  # of JSON of unknown origin
+MAX_DIGITS = 18  # of an integer of it, its sign included: fits 64 bits
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
@@ -85,18 +89,70 @@ def open_regular(path: Path) -> BufferedReader:
     raise NotRegularError(errno.EINVAL, f"is a {_kind(mode)}, not a file", os.fspath(path))
 
 
-def read_json(file: Path, max_bytes: int) -> dict[str, Any]:
-    """The JSON object in `file`. Raises AvbenchError where it is no ordinary file, too large, damaged, or no object."""
-    size = regular(file).stat().st_size
-    if size > max_bytes:
-        raise AvbenchError(f"{file} is too large for what it is ({size:,} bytes)")
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """What is in an ordinary file. Raises AvbenchError where it is another thing, cannot be read, or has more than `max_bytes`."""
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise AvbenchError(f"{path} is too large for what it is ({size:,} bytes)")
+        return file.read(max_bytes)
+
+
+def read_lines(path: Path, max_bytes: int) -> Iterator[bytes]:
+    """The lines of an ordinary file, one at a time; one of more than MAX_LINE_BYTES comes in pieces. Raises as `read_bytes`."""
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise AvbenchError(f"{path} is too large for what it is ({size:,} bytes)")
+        while line := file.readline(MAX_LINE_BYTES):
+            yield line
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON of unknown origin. Raises ValueError where it is none, or nested too deeply.
+
+    A number that no measurement comes near (1e400, an integer of 400 digits, NaN) is read as NaN, one of 1e-320 as 0: whoever looks
+    whether a number is finite has looked at everything, and sums, squares and logarithms of what is left are finite too.
+    """
+    text = text.decode() if isinstance(text, bytes) else text
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(text, parse_float=_float, parse_int=_integer, parse_constant=lambda _: math.nan)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def read_json(file: Path, max_bytes: int) -> dict[str, Any]:
+    """The JSON object in `file` (see `parse_json`). Raises AvbenchError where it is no ordinary file, too large, damaged, or no object."""
+    try:
+        content = parse_json(read_bytes(file, max_bytes))
+    except ValueError as error:
         raise AvbenchError(f"{file} is damaged: {error}") from error
     if not isinstance(content, dict):
         raise AvbenchError(f"{file} holds a {type(content).__name__} where an object was expected")
     return content
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
+    """`open_regular`, with what is wrong as AvbenchError."""
+    try:
+        with open_regular(path) as file:
+            yield file
+    except NotRegularError as error:
+        raise AvbenchError(f"{path} {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise AvbenchError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if abs(value) < 1 / MAX_NUMBER:
+        return 0.0
+    return value if abs(value) <= MAX_NUMBER else math.nan
+
+
+def _integer(text: str) -> float:
+    return int(text) if len(text) <= MAX_DIGITS else math.nan
 
 
 def _kind(mode: int) -> str:

@@ -1,8 +1,8 @@
 """Reading a run's clips back: clips.jsonl and features.npz, of bounded size and without pickles."""
 
-import json
 import math
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,16 @@ from typing import Any
 import numpy as np
 
 from avbench.errors import AvbenchError
+from avbench.files import open_regular, parse_json, read_lines
 
-MAX_LINE = 2**20  # characters; a real line has about 600
+MAX_ROWS_BYTES = 2**29  # 180,000 clips (VGGSound) have 0.1 GB
+MAX_ROW_BYTES = 2**20  # of a clip's features: FVD's have 1.6 kB, a histogram over 16,384 codes 64 kB
 MAX_FEATURE_BYTES = 4 * 2**30  # FVD of 15,000 clips has 0.05 GB, histograms over 8192 codes 0.5 GB
+# What reading a damaged .npz raises.
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, NotImplementedError, SyntaxError, OverflowError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +38,7 @@ class RunClips:
         """Raises AvbenchError where clips.jsonl is damaged."""
         rows = read_rows(folder / "clips.jsonl")
         ok = [row for row in rows if row["status"] == "ok"]
-        metrics = tuple({name: value for name, value in row["metrics"].items() if _is_number(value)} for row in ok)
+        metrics = tuple({name: value for name, value in row["metrics"].items() if is_number(value)} for row in ok)
         ids = tuple(row["id"] for row in ok)
         return cls(
             folder=folder,
@@ -58,23 +65,26 @@ class RunClips:
         """(len(clips), ...) rows of `metric`. Raises AvbenchError where they do not fit the clips."""
         path = self.folder / "features.npz"
         try:
-            with zipfile.ZipFile(path) as archive:
-                rows = _read_array(archive, f"{metric}.npy")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+                rows = _read_array(archive, f"{metric}.npy", len(self.ids))
+        except _DAMAGE as error:
             raise AvbenchError(f"{metric} of {path} cannot be read ({error}); run with --fresh") from error
-        if rows.ndim < 2 or len(rows) != len(self.ids) or not np.issubdtype(rows.dtype, np.number):
-            raise AvbenchError(f"{metric} of {path} has shape {rows.shape} for {len(self.ids)} ok clips")
         return rows[[self.position[clip] for clip in clips]]
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """One array of an npz file, after its header was found to claim no more than the file holds. ValueError otherwise."""
+def _read_array(archive: zipfile.ZipFile, name: str, num_clips: int) -> np.ndarray:
+    """Rows of numbers, one for each of so many clips: the array's header is looked at before anything is unpacked. ValueError otherwise."""
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(file)
-        if math.prod(shape) * dtype.itemsize > archive.getinfo(name).file_size:
+        claimed = math.prod(shape) * dtype.itemsize
+        if len(shape) < 2 or shape[0] != num_clips or not np.issubdtype(dtype, np.number):
+            raise ValueError(f"it has shape {shape} for {num_clips} ok clips and numbers of type {dtype}")
+        if claimed > archive.getinfo(name).file_size:
             raise ValueError(f"its header claims shape {shape}, more than the file holds")
+        if claimed > MAX_ROW_BYTES * num_clips:
+            raise ValueError(f"it has shape {shape}, more than any metric keeps of {num_clips} clips")
     with archive.open(name) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 
@@ -82,42 +92,42 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Every line of a clips.jsonl, each clip once: {"id", "status": "ok" | "failed", "metrics", ...}. Raises AvbenchError where damaged."""
     rows: dict[str, dict[str, Any]] = {}
-    try:
-        with path.open(encoding="utf-8") as lines:
-            number = 0
-            while line := lines.readline(MAX_LINE):
-                number += 1
-                row = _parse_row(line, f"{path} line {number}")
-                if row["id"] in rows:
-                    raise AvbenchError(f"{path} line {number} names clip {row['id']!r} again; run with --fresh")
-                rows[row["id"]] = row
-    except (OSError, UnicodeDecodeError) as error:
-        raise AvbenchError(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(read_lines(path, MAX_ROWS_BYTES), start=1):
+        row = _parse_row(line, f"{path} line {number}")
+        if row["id"] in rows:
+            raise AvbenchError(f"{path} line {number} names clip {row['id']!r} again; run with --fresh")
+        rows[row["id"]] = row
     return list(rows.values())
 
 
-def _parse_row(line: str, where: str) -> dict[str, Any]:
+def _parse_row(line: bytes, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(line)
+    except ValueError as error:
         raise AvbenchError(f"{where} is not valid JSON; run with --fresh") from error
-    sound = isinstance(row, dict) and isinstance(row.get("id"), str) and row.get("status") in ("ok", "failed")
+    sound = isinstance(row, dict) and is_id(row.get("id")) and row.get("status") in ("ok", "failed")
     if not sound or not isinstance(row.get("metrics", {}), dict):
         raise AvbenchError(f"{where} is not a clip's row (id, status, metrics); run with --fresh")
     return {"metrics": {}} | row
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+def is_id(value: Any) -> bool:
+    """Whether a value is a text that can be written: JSON can spell half a character (a lone surrogate), UTF-8 cannot."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value out of `files.parse_json` is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _feature_names(path: Path) -> frozenset[str]:
     """Names in features.npz that are of a size to be read; none where there is no such file."""
-    if not path.exists():
-        return frozenset()
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
-    except (OSError, zipfile.BadZipFile) as error:
+    except FileNotFoundError:
+        return frozenset()
+    except _DAMAGE as error:
         raise AvbenchError(f"{path} is damaged ({error}); run with --fresh") from error
     return frozenset(name for name, size in sizes.items() if size <= MAX_FEATURE_BYTES)

@@ -1,6 +1,5 @@
 """Reading runs/<run_id>/result.json. It may come from anybody: what does not fit makes the run unreadable, with a reason."""
 
-import json
 import math
 import unicodedata
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 from avbench.board.columns import load_boards
 from avbench.errors import AvbenchError
+from avbench.files import parse_json, read_bytes
 from avbench.registry import plugins
 from avbench.types import MetricValue
 
@@ -110,16 +110,10 @@ def read_result(folder: Path) -> RunResult:
 
 
 def read_json(path: Path) -> Any:
-    """Parsed JSON of a file of bounded size; AvbenchError for anything that is not that."""
+    """Parsed JSON (`files.parse_json`) of a file of bounded size; AvbenchError for anything that is not that."""
     try:
-        if not path.is_file():
-            raise AvbenchError(f"{path} is not a file")
-        if path.stat().st_size > MAX_BYTES:
-            raise AvbenchError(f"{path} has {path.stat().st_size} bytes; a result has at most {MAX_BYTES}")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AvbenchError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+        return parse_json(read_bytes(path, MAX_BYTES))
+    except ValueError as error:
         raise AvbenchError(f"{path} is not valid JSON: {clean(str(error), 120)}; run the same avbench command with --fresh") from error
 
 
@@ -165,10 +159,7 @@ class _Fields:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise AvbenchError(f'"{key}" of {self.where} is not a number')
-        try:
-            return float(value) if math.isfinite(value) else None
-        except OverflowError as error:
-            raise AvbenchError(f'"{key}" of {self.where} is out of range') from error
+        return float(value) if math.isfinite(value) else None
 
     def flag(self, key: str) -> bool | None:
         value = self.content.get(key)

@@ -91,6 +91,8 @@ def read_index(root: Path) -> dict[str, Entry]:
             data = file.read()
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise AvbenchError(f"{index} cannot be read: {error.strerror}; delete {root} and prepare the split again") from error
     entries: dict[str, Entry] = {}
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
         entry = _entry(line)

@@ -22,7 +22,7 @@ from torch import Tensor
 from avbench.data import splits
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
-from avbench.files import atomic
+from avbench.files import atomic, regular
 from avbench.generate.space import JOINT, MODALITIES, TokenSpace, space_from_dict, token_space
 from avbench.paths import cache_root
 from avbench.run.identity import code_of
@@ -172,7 +172,7 @@ def _write(folder: Path, number: int, part: _Part) -> None:
 def _read(folder: Path, number: int) -> _Part | None:
     """A part on disk; None where there is none or it is damaged: it is then encoded again."""
     try:
-        with safe_open(_path(folder, number), framework="pt") as file:
+        with safe_open(regular(_path(folder, number)), framework="pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["facts"])
             codes = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         space = space_from_dict(facts.pop("space"))

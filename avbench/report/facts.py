@@ -63,13 +63,15 @@ def track_of(modalities: frozenset[str]) -> str:
 
 
 def read_facts(run: RunResult) -> RunFacts:
-    """The facts of a run whose result.json has been read. A manifest that is missing or damaged is a problem to show, not an error."""
-    result, problem = read_json(run.folder / "result.json"), ""
-    try:
-        manifest = read_json(run.folder / "manifest.json")
-    except AvbenchError as error:
-        manifest, problem = {}, clean(str(error), MAX_TEXT)
-    content = {**result, **manifest} if isinstance(manifest, dict) else result
+    """The facts of a run whose result.json has been read once. Files that are missing or damaged are a problem to show, not an error."""
+    read, problems = {}, []
+    for name in ("result.json", "manifest.json"):
+        try:
+            read[name] = _mapping(read_json(run.folder / name))
+        except AvbenchError as error:
+            problems.append(clean(str(error), MAX_TEXT))
+    result = read.get("result.json", {})
+    content = {**result, **read.get("manifest.json", {})}
     modalities = _mapping(content.get("tokenizer")).get("modalities")
     names = {name for name in modalities if isinstance(name, str)} if isinstance(modalities, list) else set()
     return RunFacts(
@@ -78,7 +80,7 @@ def read_facts(run: RunResult) -> RunFacts:
         command=_command(_mapping(result.get("spec"))),
         sections=(*_generation(run, _mapping(result.get("spec"))), *_sections(content), _protocols(run)),
         failures=tuple(_pairs(_mapping(result.get("failures")))),
-        problem=problem,
+        problem="; ".join(problems),
     )
 
 

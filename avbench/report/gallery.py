@@ -6,17 +6,15 @@ Shown are the clips that some run has a sample of, and each run's worst and best
 whether or not their media were saved. The page gets the numbers of shown clips only, so that it stays light.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.board.clips import read_rows
+from avbench.board.clips import is_number, read_rows
 from avbench.board.columns import Column
 from avbench.board.results import MAX_NAME, MAX_TEXT, RunResult, clean
 from avbench.board.table import Group, Row
-from avbench.errors import AvbenchError
 from avbench.report.facts import RunFacts
 from avbench.report.tasks import kind_of, shown_of, words_of
 from avbench.run.samples import has_sample, sample_name
@@ -25,6 +23,7 @@ from avbench.task import Card
 EXTREMES = 5  # worst and best clips of a run by a metric
 MAX_CLIPS = 1_500  # a page of 10 runs and 10 metrics then has about 1 MB of numbers
 MAX_CLIP_NAME = 200
+MAX_MEDIA_BYTES = 2**28  # of one file; four seconds have 0.2 MB
 KINDS = {"video": ("mp4", "jpg"), "audio": ("flac", "png")}
 
 
@@ -62,17 +61,16 @@ class _Rows:
     rows: dict[str, dict[str, Any]]
     samples: Path | None
     shows: frozenset[str]
-    problem: str = ""
+    remark: str = ""
 
     def value(self, clip: str, metric: str) -> float | None:
         """The clip's number, None where it has none."""
         value = self.rows.get(clip, {"metrics": {}})["metrics"].get(metric)
-        sound = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return float(value) if sound else None
+        return float(value) if is_number(value) else None
 
     def sampled(self, clip: str) -> bool:
         """Whether its media were saved."""
-        return self.samples is not None and has_sample(self.samples, clip)
+        return self.samples is not None and has_sample(self.samples, clip) and not (self.samples / sample_name(clip)).is_symlink()
 
 
 def build(group: Group, members: Sequence[GroupRun], folder: str) -> Gallery:
@@ -108,12 +106,14 @@ def build(group: Group, members: Sequence[GroupRun], folder: str) -> Gallery:
 
 def _read(member: GroupRun, task: str) -> _Rows:
     shows = shown_of(task, member.row.kind, member.facts.modalities)
-    samples = next((path / "samples" for path in member.folders if (path / "samples").is_dir()), None)
     try:
+        found = [path / "samples" for path in member.folders if (path / "samples").is_dir()]
+        own = [path for path in found if not path.is_symlink()]  # a link may lead to anything of this machine, and a site is given away
+        remark = "its samples folder is a link, which is not followed" if len(own) < len(found) else ""
         rows = {row["id"]: row for row in read_rows(member.run.folder / "clips.jsonl")}
-    except AvbenchError as error:
-        return _Rows(member=member, rows={}, samples=None, shows=shows, problem=clean(str(error), MAX_TEXT))
-    return _Rows(member=member, rows=rows, samples=samples, shows=shows)
+    except Exception as error:  # a run may come from anybody: whatever is wrong with one, the others are shown
+        return _Rows(member=member, rows={}, samples=None, shows=shows, remark=f"no clips to show. {clean(str(error), MAX_TEXT)}")
+    return _Rows(member=member, rows=rows, samples=own[0] if own else None, shows=shows, remark=remark)
 
 
 def _extremes(rows: _Rows, column: Column) -> tuple[list[str], list[str]]:
@@ -182,13 +182,13 @@ def _media(shown: Sequence[str], read: Sequence[_Rows], folder: str) -> Iterator
         for name, source, shows in sources:
             for kind in (kind for modality in sorted(shows) for kind in KINDS[modality]):
                 file = source.with_suffix(f".{kind}")
-                if file.is_file() and not file.is_symlink():
+                if file.is_file() and not file.is_symlink() and file.stat().st_size <= MAX_MEDIA_BYTES:
                     yield file, f"{folder}/{number}/{name}.{kind}"
 
 
 def _remarks(read: Sequence[_Rows], sampled: Sequence[str]) -> Iterator[str]:
     for rows in read:
-        if rows.problem:
-            yield f"{rows.member.row.label}: no clips to show. {rows.problem}"
+        if rows.remark:
+            yield f"{rows.member.row.label}: {rows.remark}"
     if len(sampled) > MAX_CLIPS:
         yield f"{len(sampled)} clips have samples; the first {MAX_CLIPS} of them are shown, and each tokenizer's worst and best"

@@ -1,5 +1,6 @@
 """`write_site`: runs and training logs -> a folder of pages that opens from the disk. The folder appears whole or not at all."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -14,6 +15,7 @@ from avbench.board.columns import load_boards
 from avbench.board.results import Results, collect
 from avbench.board.table import Group, Row, build_all
 from avbench.errors import AvbenchError, UsageError
+from avbench.files import open_regular
 from avbench.report import pages, plot
 from avbench.report.facts import read_facts
 from avbench.report.gallery import Gallery, GroupRun
@@ -138,8 +140,10 @@ class _Writer:
         """training.html, where there is a training run."""
         if not trainings:
             return
-        damaged = [f"{t.name}: {t.damaged_lines} lines of its log cannot be read" for t in trainings if t.damaged_lines]
-        values = {"trainings": trainings, "comparisons": comparisons(trainings), "remarks": damaged, "size": SIZE}
+        remarks = [f"{t.name}: {t.damaged_lines} lines of its log cannot be read" for t in trainings if t.damaged_lines]
+        remarks += [f"{t.name} cannot be read: {t.problem}" for t in trainings if t.problem]
+        sound = [training for training in trainings if not training.problem]
+        values = {"trainings": sound, "comparisons": comparisons(sound), "remarks": remarks, "size": SIZE}
         self._page("training", "training.html", "Training", ("board", "training"), **values)
         self._files((picture.file, picture.target) for training in trainings for picture in training.pictures)
 
@@ -148,14 +152,19 @@ class _Writer:
         (self.folder / name).write_text(text, encoding="utf-8")
 
     def _files(self, files: Iterable[tuple[Path, str]]) -> None:
-        """Media beside the pages: the same bytes on disk where the file system allows, copies elsewhere."""
+        """Media beside the pages: the same bytes on disk where the file system allows, copies elsewhere. What is gone is left out."""
         for source, target in files:
             path = self.folder / target
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with contextlib.suppress(OSError):
                 os.link(source, path)
+                continue
+            try:
+                opened = open_regular(source)
             except OSError:
-                shutil.copyfile(source, path)
+                continue
+            with opened, path.open("wb") as out:
+                shutil.copyfileobj(opened, out)
 
 
 SIZE = {

@@ -4,11 +4,9 @@ Reads what `avbench train` writes: log.jsonl (lines of kind "train" with losses,
 and manifest.json. Logs may come from anybody: sizes are bounded, and what is not a number is left out.
 """
 
-import json
-import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,8 @@ from avbench.board.results import MAX_NAME, clean, read_json
 from avbench.errors import AvbenchError
 from avbench.report.labels import Mark, place
 from avbench.report.plot import Level, Line, Plot, path, x_axis, y_axis
+from avbench.train.log import is_number, read_lines
 
-MAX_LOG_BYTES = 64 * 2**20
 MAX_RUNS = 50
 MAX_TERMS = 24  # curves of one run that get a plot
 CURVE_POINTS = 200  # of a curve; more are averaged in bins
@@ -44,21 +42,25 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """A training run. losses and held_out: curves by name. schedule: of a tokenizer; learns: what a generator does, else ""."""
+    """A training run. losses and held_out: curves by name. schedule: of a tokenizer; learns: what a generator does, else "".
+
+    problem: why it could not be read; it then has nothing but its name.
+    """
 
     name: str
     anchor: str
-    recipe: str
-    schedule: str
-    learns: str
-    minutes: float | None
-    clips_seen: float
-    stages: tuple[Stage, ...]
-    losses: dict[str, Curve]
-    held_out: dict[str, Curve]
-    pictures: tuple[Picture, ...]
-    plots: tuple[Plot, ...]
-    damaged_lines: int
+    recipe: str = ""
+    schedule: str = ""
+    learns: str = ""
+    minutes: float | None = None
+    clips_seen: float = 0.0
+    stages: tuple[Stage, ...] = ()
+    losses: dict[str, Curve] = field(default_factory=dict)
+    held_out: dict[str, Curve] = field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    damaged_lines: int = 0
+    problem: str = ""
 
     def last(self, name: str) -> float | None:
         """The last held-out value of that name."""
@@ -92,8 +94,8 @@ def read_trainings(root: Path, split_folder: str = "training") -> list[Training]
         clean(str(folder.relative_to(root)), MAX_NAME) if names.count(name) > 1 else name
         for folder, name in zip(folders, names, strict=True)
     ]
-    trainings = [_read(folder, name, f"{split_folder}/{k}") for k, (folder, name) in enumerate(zip(folders, full, strict=True))]
-    return [training for training in trainings if training.held_out or training.losses]
+    trainings = [_read_or_tell(folder, name, f"{split_folder}/{k}") for k, (folder, name) in enumerate(zip(folders, full, strict=True))]
+    return [training for training in trainings if training.held_out or training.losses or training.problem]
 
 
 def comparisons(trainings: Sequence[Training]) -> list[Comparison]:
@@ -117,8 +119,15 @@ def _comparison(generators: bool, trainings: Sequence[Training]) -> Comparison:
     )
 
 
+def _read_or_tell(folder: Path, name: str, target: str) -> Training:
+    try:
+        return _read(folder, name, target)
+    except Exception as error:  # a log may come from anybody: whatever is wrong with one, the others are shown
+        return Training(name=name, anchor=target.replace("/", "-"), problem=clean(str(error), MAX_NAME * 4) or type(error).__name__)
+
+
 def _read(folder: Path, name: str, target: str) -> Training:
-    lines, damaged = _lines(folder / "log.jsonl")
+    lines, damaged = read_lines(folder)
     provenance = _provenance(folder)
     config = provenance.get("config") if isinstance(provenance.get("config"), dict) else {}
     assert isinstance(config, dict)
@@ -131,7 +140,7 @@ def _read(folder: Path, name: str, target: str) -> Training:
         recipe=clean(str(provenance.get("recipe") or "not stated"), MAX_NAME),
         schedule=clean(str(config.get("schedule") or "not stated"), MAX_NAME),
         learns=_learns(config),
-        minutes=float(minutes) if isinstance(minutes, int | float) and _is_number(minutes) else None,
+        minutes=float(minutes) if isinstance(minutes, int | float) and is_number(minutes) else None,
         clips_seen=max((line["clips_seen"] for line in lines), default=0.0),
         stages=stages,
         losses=losses,
@@ -140,23 +149,6 @@ def _read(folder: Path, name: str, target: str) -> Training:
         plots=tuple(_loss_plot(term, curve, stages) for term, curve in list(losses.items())[:MAX_TERMS]),
         damaged_lines=damaged,
     )
-
-
-def _lines(log: Path) -> tuple[list[dict[str, Any]], int]:
-    """The log's sound lines, and how many are not."""
-    if log.stat().st_size > MAX_LOG_BYTES:
-        return [], 1
-    lines, damaged = [], 0
-    for text in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            line = None
-        if isinstance(line, dict) and _is_number(line.get("clips_seen")) and isinstance(line.get("stage"), str):
-            lines.append(line)
-        else:
-            damaged += 1
-    return lines, damaged
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
@@ -192,17 +184,13 @@ def _curves(lines: Sequence[dict[str, Any]], kind: str, key: str) -> dict[str, C
     for line in lines:
         values = line.get(key) if line.get("kind") == kind else None
         for name, value in values.items() if isinstance(values, dict) else ():
-            if _is_number(value):
+            if is_number(value):
                 curves.setdefault(clean(str(name), MAX_NAME), []).append((float(line["clips_seen"]), float(value)))
     return curves
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _pictures(folder: Path, target: str) -> Iterator[Picture]:
-    for file in sorted(folder.glob("*.png")) if folder.is_dir() else ():
+    for file in sorted(folder.glob("*.png")) if folder.is_dir() and not folder.is_symlink() else ():
         if re.fullmatch(r"\d{1,12}", file.stem) and file.is_file() and not file.is_symlink():
             yield Picture(step=int(file.stem), file=file, target=f"{target}/{file.stem}.png")
 

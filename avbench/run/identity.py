@@ -22,6 +22,7 @@ from avbench import registry
 from avbench.metric import Metric
 from avbench.run.samples import slug
 from avbench.types import DEFAULT_TASK, RunSpec
+from avbench.weights.load import sha256_of
 
 LINE_VERSION = 1  # raise it when clips, bytes, rows or intervals change on their way though no tokenizer, metric or split did
 _NOT_INPUTS = ("metrics", "checkpoint", "generator")  # of a spec: asked for later, or counted by content
@@ -94,7 +95,7 @@ def _files(module: ModuleType) -> dict[Path, str]:
     top = sys.modules.get(module.__name__.partition(".")[0], module)
     roots = [Path(folder) for folder in getattr(top, "__path__", ())]  # only a package has one
     if roots:
-        return {path: str(path.relative_to(root)) for root in roots for path in root.rglob("*.py")}
+        return {path: str(path.relative_to(root)) for root in roots for path in root.rglob("*.py") if path.is_file()}
     if module.__file__ is None:
         return {}
     own = Path(module.__file__).resolve()
@@ -117,5 +118,4 @@ def _content(path: Path) -> str:
     if path.is_dir():
         listed = [(str(file.relative_to(path)), _content(file)) for file in sorted(path.rglob("*")) if file.is_file()]
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)

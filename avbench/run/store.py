@@ -23,8 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from avbench.files import atomic, disk_errors, open_regular
+from avbench.errors import AvbenchError
+from avbench.files import atomic, disk_errors, open_regular, read_json
 
+MAX_RESULT_BYTES = 1 << 23  # a real result.json has about 20 kB
 MAX_PART_BYTES = 1 << 30  # unpacked: of a batch of 64 clips it has 10 MB
 # What reading a damaged .npz raises: a flipped bit may look like another format's feature, or like an endless name.
 _DAMAGE = (
@@ -134,7 +136,8 @@ class RunStore:
     def load_tokens(self, index: int) -> dict[str, bytes]:
         """What `save_tokens` kept; nothing where a file is missing or damaged: those clips are then encoded again."""
         try:
-            head, _, body = self._tokens(index).read_bytes().partition(b"\n")
+            with open_regular(self._tokens(index)) as file:
+                head, _, body = file.read().partition(b"\n")
             facts = json.loads(head)
             ends = list(itertools.accumulate(facts["sizes"], initial=0))
             if hashlib.sha256(body).hexdigest() != facts["sha256"] or ends[-1] != len(body):
@@ -170,10 +173,10 @@ class RunStore:
     def read_result(self) -> dict[str, Any] | None:
         """result.json, None where there is none that can be read."""
         try:
-            content = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            content = read_json(self.folder / "result.json", MAX_RESULT_BYTES)
+        except AvbenchError:
             return None
-        return content if isinstance(content, dict) and isinstance(content.get("values"), list) else None
+        return content if isinstance(content.get("values"), list) else None
 
     def _tokens(self, index: int) -> Path:
         return self.tokens / f"{index:06d}.avt"

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from avbench.errors import AvbenchError
-from avbench.files import atomic, disk_errors, regular
+from avbench.files import atomic, disk_errors
+from avbench.weights.load import torch_file
 
 STATE = "state.pt"
 FORMAT = 1
@@ -71,7 +72,7 @@ def load(out: Path, identity: Identity) -> Saved | None:
     path = out / STATE
     if not path.exists():
         return None
-    regular(path)
+    torch_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         found, position = Identity(**content["identity"]), Position(**content["position"])

@@ -20,6 +20,7 @@ from torch import Tensor
 from avbench.data import shards
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError
+from avbench.files import regular
 from avbench.nn.mel import HOP, NUM_MELS, log_mel
 
 INT16_SCALE = 1 / 32767
@@ -102,8 +103,8 @@ class ClipReader:
         protocol = self.split.protocol
         shape = (protocol.num_frames, protocol.resolution, protocol.resolution, 3) if kind == "video" else (protocol.num_samples,)
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+            array = np.load(regular(path), mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, AvbenchError) as error:
             raise AvbenchError(f"{path} cannot be read ({error}); avbench data verify {self.split.name}") from error
         if array.shape[1:] != shape or array.dtype != (np.uint8 if kind == "video" else np.int16):
             raise AvbenchError(
@@ -144,6 +145,8 @@ class MelCache:
 def _sparse(path: Path, dtype: type, width: int, rows: int) -> np.ndarray:
     """A mapped file of at least `rows` rows; it grows as a split does."""
     size = rows * width * np.dtype(dtype).itemsize
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no file")
     with path.open("ab") as file:
         if file.tell() < size:
             file.truncate(size)

@@ -1,15 +1,18 @@
 """What a run tells while it works: log.jsonl, TensorBoard and a progress bar. All of it written by the first process."""
 
 import json
+import math
+import os
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from avbench.files import atomic
+from avbench import files
 
 LOG = "log.jsonl"
+MAX_BYTES = 2**26  # of a log; a line has about 500
 
 
 class Log:
@@ -50,24 +53,50 @@ class Log:
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log."""
-    path = out / LOG
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    """The sound lines of a run's log; none where there is no log. Raises AvbenchError where log.jsonl is no ordinary file."""
+    return read_lines(out)[0]
+
+
+def read_lines(out: Path) -> tuple[list[dict[str, Any]], int]:
+    """The sound lines of a log, which may come from anybody, and how many are damaged: every sound line says `stage` and `clips_seen`.
+
+    Raises AvbenchError where log.jsonl is no ordinary file, or larger than any log.
+    """
+    lines, damaged = [], 0
+    for text in _raw(out / LOG):
+        try:
+            line = files.parse_json(text)
+        except ValueError:
+            line = None
+        if isinstance(line, dict) and isinstance(line.get("stage"), str) and is_number(line.get("clips_seen")):
+            lines.append(line)
+        else:
+            damaged += 1
+    return lines, damaged
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a line is a number; a loss that was none is NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _raw(path: Path) -> list[bytes]:
+    return list(files.read_lines(path, MAX_BYTES)) if os.path.lexists(path) else []
 
 
 def _keep_until(path: Path, step: int) -> None:
     """Drop lines beyond `step`, and a last line that a kill cut off."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in _raw(path):
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
+            if files.parse_json(line)["step"] <= step:
+                kept.append(line.rstrip(b"\n") + b"\n")
         except (ValueError, KeyError, TypeError):
             break
-    with atomic(path, "w") as file:
-        file.write("".join(f"{line}\n" for line in kept))
+    with files.atomic(path) as file:
+        file.write(b"".join(kept))
 
 
 def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, float]]:

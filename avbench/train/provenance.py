@@ -1,13 +1,14 @@
 """How published weights came to be, for their manifest."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from avbench.artifact import MAX_MANIFEST_BYTES
 from avbench.errors import AvbenchError
+from avbench.files import parse_json, read_bytes
 from avbench.run.manifest import git_commit, hardware, versions
 from avbench.train.config import TrainConfig
 from avbench.train.trainee import Origin
@@ -38,12 +39,12 @@ def of_folder(folder: Path) -> dict[str, Any]:
 
     Raises AvbenchError where it holds none.
     """
-    file = next((path for path in (folder / MANIFEST, folder / "video" / MANIFEST) if path.is_file()), None)
+    file = next((path for path in (folder / MANIFEST, folder / "video" / MANIFEST) if path.exists()), None)
     if file is None:
         raise AvbenchError(f"{folder} has no {MANIFEST}: not a folder that avbench train wrote")
+    content = read_bytes(file, MAX_MANIFEST_BYTES)
     try:
-        content = file.read_bytes()
-        facts = json.loads(content)["provenance"]
+        facts = parse_json(content)["provenance"]
         seen = int(facts["clips_seen"]) + int((facts.get("init") or {}).get("clips_seen", 0))
         name = folder.resolve().name
         return {"name": name, "recipe": str(facts["recipe"]), "clips_seen": seen, "revision": hashlib.sha256(content).hexdigest()[:16]}
