@@ -67,7 +67,7 @@ def load_tokenizer(name: str, *, checkpoint: Path | str | None = None, device: t
     """
     import torch
 
-    if _is_composite(name):
+    if len(parts_of(name)) > 1:
         return _composite(name, None if checkpoint is None else str(checkpoint), device, seed)
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and not path.exists():
@@ -84,15 +84,27 @@ def load_tokenizer(name: str, *, checkpoint: Path | str | None = None, device: t
 
 def modules_behind(name: str) -> tuple[str, ...]:
     """The modules that register the tokenizer called `name` (of "A+B": both), as far as they are imported."""
-    if ".py:" in name:
-        return (_module_name(Path(name.rpartition(":")[0])),)
     known = plugins("tokenizer")
-    bases = [parse_variants(part)[0] for part in name.split("+")]
-    return tuple(known[base].entry_point.module for base in bases if base in known)
+    found = []
+    for part in parts_of(name):
+        base = parse_variants(part)[0]
+        if ".py:" in part:
+            found.append(_module_name(Path(part.rpartition(":")[0])))
+        elif base in known:
+            found.append(known[base].entry_point.module)
+    return tuple(found)
 
 
-def _is_composite(name: str) -> bool:
-    return "+" in name and ".py:" not in name
+def parts_of(name: str) -> tuple[str, ...]:
+    """The tokenizers that `name` joins with "+". A "+" in the path of a file that is there joins nothing."""
+    words, found = name.split("+"), []
+    while words:
+        ends = range(len(words), 1, -1)
+        file = (re.fullmatch(r"(.+\.py):\w*", "+".join(words[:end])) for end in ends)
+        end = next((end for end, match in zip(ends, file, strict=True) if match and Path(match[1]).is_file()), 1)
+        found.append("+".join(words[:end]))
+        words = words[end:]
+    return tuple(found)
 
 
 def parse_variants(name: str) -> tuple[str, tuple[str, ...]]:
@@ -107,7 +119,7 @@ def load_metric(name: str, options: MetricOptions) -> Metric:
     if name not in known:
         raise unknown_name("metric", name, known)
     factory = known[name].load()
-    metric = factory(options) if _takes_argument(factory) else factory()
+    metric = factory(options) if _takes(factory, MetricOptions, f"metric {name}") else factory()
     if not isinstance(metric, Metric):
         raise AvbenchError(f'metric "{name}" of distribution {known[name].distribution} lacks info, update or compute')
     return metric
@@ -149,7 +161,7 @@ def _is_default(name: str, task: str) -> bool:
 def _composite(name: str, checkpoint: str | None, device: torch.device | str, seed: int) -> Tokenizer:
     from avbench.composite import Composite
 
-    names = name.split("+")
+    names = parts_of(name)
     if len(names) != 2:
         raise UsageError(f'"{name}" joins {len(names)} tokenizers; a composite is one video and one audio tokenizer, "A+B"')
     paths = (None, None) if checkpoint is None else checkpoint_paths(name, checkpoint)
@@ -162,7 +174,7 @@ def checkpoint_paths(name: str, checkpoint: str) -> tuple[Path | None, ...]:
 
     A path of "PATH+PATH" may hold a "+" itself, so each is tried as the one between. Raises AvbenchError where none fits.
     """
-    if not _is_composite(name):
+    if len(parts_of(name)) == 1:
         return (Path(checkpoint),)
     places = [place for place, letter in enumerate(checkpoint) if letter == "+"]
     for first, second in ((checkpoint[:place], checkpoint[place + 1 :]) for place in places):
@@ -174,7 +186,7 @@ def checkpoint_paths(name: str, checkpoint: str) -> tuple[Path | None, ...]:
 
 
 def _construct(name: str, factory: Callable[..., Any], options: TokenizerOptions) -> Tokenizer:
-    if _takes_argument(factory):
+    if _takes(factory, TokenizerOptions, f"tokenizer {name}"):
         arguments: tuple[TokenizerOptions, ...] = (options,)
     elif options.variants or options.checkpoint:
         raise UsageError(f"tokenizer {name} takes neither variants nor a checkpoint")
@@ -191,8 +203,24 @@ def _construct(name: str, factory: Callable[..., Any], options: TokenizerOptions
     return tokenizer
 
 
-def _takes_argument(factory: Callable[..., Any]) -> bool:
-    return len(inspect.signature(factory).parameters) > 0
+def _takes(factory: Callable[..., Any], options: type, what: str) -> bool:
+    """Whether a constructor wants `options`: its first parameter is annotated so, called `options`, or has no default.
+
+    `path="w.pt"` is somebody's own and keeps its default. Raises AvbenchError for a first parameter that must be given and is annotated
+    as something else: what it would get is no path.
+    """
+    own = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    first = next((parameter for parameter in inspect.signature(factory).parameters.values() if parameter.kind not in own), None)
+    if first is None:
+        return False
+    says = getattr(first.annotation, "__name__", str(first.annotation))
+    if options.__name__ in says or first.name == "options":
+        return True
+    if first.default is not inspect.Parameter.empty:
+        return False
+    if first.annotation not in (inspect.Parameter.empty, Any, object) and says not in ("Any", "object"):
+        raise AvbenchError(f"{what} cannot be constructed: it wants {first}; a constructor is given {options.__name__}, or nothing")
+    return True
 
 
 def _class_from_file(name: str) -> Callable[..., Any]:

@@ -52,7 +52,7 @@ def _cpu() -> torch.device:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerOptions:
-    """What the command line hands a tokenizer's constructor, if the constructor takes an argument."""
+    """What the command line hands a constructor whose first parameter is annotated so, is called `options`, or has no default."""
 
     variants: tuple[str, ...] = ()  # "h264@20k-opus@6k" -> ("20k", "6k")
     checkpoint: Path | None = None

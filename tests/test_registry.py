@@ -1,5 +1,6 @@
 """Names -> plugins: variants, composites, files, and messages that name the culprit."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from avbench import registry
 from avbench.errors import AvbenchError, UsageError
 from avbench.metric import MetricOptions
+from avbench.run.identity import code_of_tokenizer
 
 TOY = Path(__file__).parent / "toy_plugin" / "block_mean.py"
 
@@ -68,6 +70,78 @@ def test_a_class_without_decode_is_refused(tmp_path: Path) -> None:
 def test_variants_of_a_tokenizer_that_takes_none_are_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="takes neither variants nor a checkpoint"):
         registry.load_tokenizer(f"{TOY}:BlockMean", checkpoint=TOY)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("h264@20k-opus@6k", ("h264@20k-opus@6k",)),
+        ("larp+wavtokenizer@40", ("larp", "wavtokenizer@40")),
+        ("{toy}:BlockMean", ("{toy}:BlockMean",)),
+        ("{toy}:BlockMean+silence", ("{toy}:BlockMean", "silence")),
+        ("h264@20k+{toy}:BlockMean", ("h264@20k", "{toy}:BlockMean")),
+        ("{toy}:BlockMean+{toy}:BlockMean", ("{toy}:BlockMean", "{toy}:BlockMean")),
+        ("{toy}:BlockMean+", ("{toy}:BlockMean", "")),
+        ("no/such.py:A+silence", ("no/such.py:A", "silence")),
+    ],
+)
+@pytest.mark.parametrize("folder", ["plain", "a+b", "a+b.py:c+d"])
+def test_a_plus_joins_tokenizers_unless_it_is_in_a_files_path(name: str, parts: tuple[str, ...], folder: str, tmp_path: Path) -> None:
+    (tmp_path / folder).mkdir()
+    toy = shutil.copy(TOY, tmp_path / folder)
+    assert registry.parts_of(name.format(toy=toy)) == tuple(part.format(toy=toy) for part in parts)
+
+
+def test_a_class_of_a_file_is_half_of_a_composite() -> None:
+    both = registry.load_tokenizer(f"{TOY}:BlockMean+silence")
+    assert both.info.name == "block-mean+silence"
+    assert both.info.modalities == {"video", "audio"}
+    code = code_of_tokenizer(f"{TOY}:BlockMean")
+    assert code is not None
+    assert code_of_tokenizer(f"{TOY}:BlockMean+silence") == code
+    with pytest.raises(UsageError, match="a composite is one video and one audio"):
+        registry.load_tokenizer(f"{TOY}:BlockMean+silence+silence")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "gets"),
+    [
+        ("self", "nothing"),
+        ("self, options", "options"),
+        ("self, anything", "options"),
+        ("self, *arguments", "options"),
+        ("self, options=None", "options"),
+        ("self, given: 'TokenizerOptions' = None", "options"),
+        ("self, given: TokenizerOptions | None = None", "options"),
+        ("self, path='w.pt'", "nothing"),
+        ("self, path: str = 'w.pt'", "nothing"),
+        ("self, *, path='w.pt'", "nothing"),
+        ("self, **settings", "nothing"),
+        ("self, path: str", "refused"),
+        ("self, width: int", "refused"),
+    ],
+)
+def test_a_constructor_gets_options_if_it_asks_for_them(parameters: str, gets: str, tmp_path: Path) -> None:
+    """`path="w.pt"` is no place for TokenizerOptions: the weights would be looked for under their text."""
+    (tmp_path / "mine.py").write_text(
+        "from avbench.tokenizer import TokenizerInfo, TokenizerOptions\n"
+        "class Mine:\n"
+        f"    def __init__({parameters}):\n"
+        "        got = any(isinstance(value, (TokenizerOptions, tuple)) for value in locals().values())\n"
+        "        modalities = frozenset({'video'})\n"
+        "        self.info = TokenizerInfo(name='options' if got else 'nothing', revision='1', modalities=modalities)\n"
+        "    def encode(self, batch): ...\n"
+        "    def decode(self, tokens): ...\n"
+    )
+    name = f"{tmp_path}/mine.py:Mine"
+    if gets == "refused":
+        with pytest.raises(AvbenchError, match="a constructor is given TokenizerOptions, or nothing"):
+            registry.load_tokenizer(name)
+        return
+    assert registry.load_tokenizer(name).info.name == gets
+    if gets == "nothing":
+        with pytest.raises(UsageError, match="takes neither variants nor a checkpoint"):
+            registry.load_tokenizer(name, checkpoint=TOY)
 
 
 def test_a_checkpoint_that_is_not_there_is_an_error() -> None:

@@ -51,6 +51,9 @@ class WeightsUnavailable(AvbenchError, MetricUnavailable):
     """A pretrained file is not on this machine; the text gives the reason and the command that gets it."""
 
 
+_not_to_be_had: dict[tuple[str, Path], str] = {}  # what this process has tried in vain, and why
+
+
 @dataclass(frozen=True, kw_only=True)
 class WeightsStatus:
     """One row of `avbench weights list`."""
@@ -67,7 +70,8 @@ class WeightsStatus:
 def path(name: str, *, fetch: bool = True) -> Path:
     """The file called `name`, verified. Raises WeightsUnavailable where it is absent, AvbenchError where it is not the file it should be.
 
-    fetch: get it now if it is not here, unless it is one that is fetched on request only (`WeightsFile.on_request`).
+    fetch: get it now if it is not here, unless it is one that is fetched on request only (`WeightsFile.on_request`). What could not be
+    had is not tried again by this process: without a network each try waits for the look-up of a name.
     """
     item = _item(name)
     found = _find(item)
@@ -76,7 +80,16 @@ def path(name: str, *, fetch: bool = True) -> Path:
         return found
     if not fetch or item.on_request:
         raise WeightsUnavailable(_absent(item, "it is not on this machine"))
-    return pull(name)
+    if (name, cache_root()) in _not_to_be_had:
+        raise WeightsUnavailable(_not_to_be_had[name, cache_root()])
+    try:
+        return pull(name)
+    except WeightsUnavailable as error:
+        if _offline():
+            raise
+        _not_to_be_had[name, cache_root()] = str(error)
+        print(error, file=sys.stderr, flush=True)
+        raise
 
 
 def pull(name: str, progress: bool = True) -> Path:

@@ -56,7 +56,7 @@ BROKEN = {
     "deeply nested": b"[" * 100_000,
     "not utf-8": b"\xff\xfe{}",
     "too large": b" " * (MAX_BYTES + 1),
-    "a huge integer": json.dumps(content("a", [metric("psnr", 1.0)])).replace("1.0", "9" * 400).encode(),
+    "a huge count": json.dumps(content("a", num_ok=10**400)).encode(),
     "a text for a number": json.dumps(content("a", [metric("psnr", "high")])).encode(),
     "a negative count": json.dumps(content("a", num_ok=-1)).encode(),
     "a list for a name": json.dumps(content("a", tokenizer__name=["a"])).encode(),
@@ -83,7 +83,7 @@ def test_a_result_that_is_a_pipe_or_a_folder_is_not_waited_for(tmp_path):
     (tmp_path / "folder\x1b[2J" / "result.json").mkdir()
     warnings = leaderboard(tmp_path, reported=False).warnings
     assert len(warnings) == 2
-    assert all("is not a file" in warning and "\x1b" not in warning for warning in warnings)
+    assert all("not a file" in warning and "\x1b" not in warning for warning in warnings)
 
 
 @pytest.mark.parametrize(

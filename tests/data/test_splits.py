@@ -340,7 +340,7 @@ def test_a_changed_index_line_is_damaged(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert len(load().entries) == 10  # written before there were checks
     index.unlink()
     os.mkfifo(index)
-    with pytest.raises(OSError, match="is a fifo"):
+    with pytest.raises(AvbenchError, match="is a fifo"):
         load()
 
 

@@ -148,6 +148,31 @@ def test_the_gigabytes_of_metrics_that_every_run_tries_are_fetched_on_request_on
         weights.path(name)
 
 
+def test_what_could_not_be_fetched_is_said_once_and_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Without a network every try waits for the look-up of a name that fails. `avbench weights pull` does try again."""
+    tries = []
+
+    def fails(item: WeightsFile, folder: Path, *, progress: bool) -> Path:
+        tries.append(item.name)
+        raise AvbenchError("<urlopen error [Errno -3] Temporary failure in name resolution>")
+
+    monkeypatch.setattr(weights, "_fetch", fails)
+    for _ in range(3):
+        with pytest.raises(weights.WeightsUnavailable, match=r"name resolution.*avbench weights pull vggish"):
+            weights.path("vggish")
+    assert tries == ["vggish"]
+    assert capfd.readouterr().err.count("name resolution") == 1
+    with pytest.raises(weights.WeightsUnavailable):
+        weights.pull("vggish")
+    assert len(tries) == 2
+    monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path / "another"))
+    with pytest.raises(weights.WeightsUnavailable):
+        weights.path("vggish")
+    assert len(tries) == 3
+
+
 def test_offline_no_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AVBENCH_OFFLINE", "1")
     monkeypatch.setattr(weights, "_fetch", lambda *_, **__: pytest.fail("fetched"))
