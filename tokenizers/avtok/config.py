@@ -150,14 +150,23 @@ def _build(kind: type, values: Any) -> Any:
 
 
 def avtok_scene_mini() -> AVTokConfig:
-    """`avtok_mini` with scenes, under 10 M: 1 + 256 tokens of single frames' 32 x 32 blocks, 128 of whole mel columns, 12 bits each."""
+    """`avtok_mini` with scenes, under 10 M: 1 + 256 tokens of single frames' 32 x 32 blocks, 128 of whole mel columns, 12 bits each.
+
+    What its 20 MB of bfloat16 are spent on, by held-out PSNR of the start: a block of 3,072 values is painted in `width` dimensions, so
+    320 and thin layers rather than 256 and thick ones (0.36 dB), and a group's 256 + 16 entries of 48 channels rather than 512 + 8 of 32
+    (0.22 dB), which are 0.26 dB above 128 + 32 of 32. Aligned streams leave little to an encoder's attention: one layer.
+    """
+    pictures = StreamConfig(channels=3, size=(16, 128, 128), patch=(1, 32, 32), tokens=256)
     return replace(
         avtok_mini(),
         name="avtok-scene-mini",
-        video=StreamConfig(channels=3, size=(16, 128, 128), patch=(1, 32, 32), tokens=256, aligned=True, scenes=768, groups=104),
+        video=replace(pictures, aligned=True, scenes=704, groups=96, scene_width=48, fine=16),
         audio=StreamConfig(channels=1, size=(1, 80, 384), patch=(1, 80, 3), tokens=128, aligned=True),
-        encoder_layers=2,
-        decoder_layers=3,
+        width=320,
+        heads=5,
+        mlp_ratio=2,
+        encoder_layers=1,
+        decoder_layers=2,
         quantizer=QuantizerConfig(kind="euclidean", entries=4096, dim=64, temperature=0.0),
         video_discriminator_patch=(1, 32, 32),
         audio_discriminator_patch=(1, 80, 3),
