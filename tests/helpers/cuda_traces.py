@@ -31,6 +31,7 @@ from avbench.nn.residual_vq import Codebook
 from avbench.registry import plugins
 from avbench.tokenizers.avtok.cav_mae_sync import CavMaeSync
 from avbench.tokenizers.avtok.cav_mae_teacher import CavMaeTeacher
+from avbench.tokenizers.avtok.scene import Scenes
 from avbench.tokenizers.hifigan import HifiGanGenerator
 from avbench.train import recipes
 from avbench.train.data import TrainBatch
@@ -61,12 +62,16 @@ def prepared(trainee: Trainee[Any, Any]) -> list[Batch]:
 
 
 def begun(models: dict[str, nn.Module]) -> None:
-    """On the device, as after the first step: codebooks have had their k-means, and know it without asking."""
+    """On the device, as after the first step: codebooks have had their k-means, and know it without asking; banks of scenes, which the
+    host unpacks from bytes that fakes do not have, are unpacked."""
     for model in models.values():
         model.to(CUDA)
         for part in model.modules():
             if isinstance(part, Codebook):
                 part._started = True
+            if isinstance(part, Scenes):
+                _, height, width = part.stream.size
+                part._pictures = torch.zeros(part.stream.scenes, part.stream.channels, height, width, dtype=torch.uint8, device=CUDA)
 
 
 def trace_recipe(name: str) -> None:
