@@ -3,7 +3,7 @@
 import math
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def read_result(folder: Path) -> RunResult:
         num_ok=content.count("num_ok"),
         num_failed=content.count("num_failed"),
         finished=content.text("finished", MAX_NAME),
-        values={name: value.metric() for name, value in values.items()},
+        values=_with_bits({name: value.metric() for name, value in values.items()}),
         directions={name: value.flag("higher_is_better") for name, value in values.items() if "higher_is_better" in value.content},
         units={name: value.optional_text("unit", MAX_NAME) or "" for name, value in values.items()},
     )
@@ -190,6 +190,21 @@ def _task(spec: _Fields) -> str:
     if task not in known:
         raise AvbenchError(f'{spec.where} has the unknown task "{task}"; known: {", ".join(sorted(known))}')
     return task
+
+
+def _with_bits(values: dict[str, MetricValue]) -> dict[str, MetricValue]:
+    """With two facts that follow from others: what a token may say (log2 of its vocabulary), and what it says (its entropy)."""
+    rate, bits, perplexity = (values.get(name) for name in ("tokens_per_s", "bits_per_s", "codebook_perplexity"))
+    found = dict(values)
+    if rate is not None and bits is not None and rate.value and bits.value is not None:
+        found["token_bits"] = replace(
+            bits, name="token_bits", value=bits.value / rate.value, ci_low=None, ci_high=None, protocol="bits_per_s / tokens_per_s"
+        )
+    if perplexity is not None:
+        value = math.log2(perplexity.value) if perplexity.value else None
+        protocol = "log2 of perplexity: the entropy of a token, whichever stream it is of; of several codebooks, which one counts as well"
+        found["token_entropy"] = replace(perplexity, name="token_entropy", value=value, ci_low=None, ci_high=None, protocol=protocol)
+    return found
 
 
 def _values(content: _Fields, key: str) -> dict[str, _Fields]:

@@ -3,7 +3,9 @@
 import itertools
 import re
 
+import numpy as np
 import pytest
+import scipy.stats
 from synthetic_runs import content, metric, rows_of, save
 
 from avbench.board.columns import load_board, load_reported
@@ -123,6 +125,18 @@ def test_what_the_split_says_of_itself_is_shown(tmp_path):
     table = leaderboard(save(tmp_path, content("a", [metric("psnr", 1.0)], split__note="80 of 101 official clips found")), reported=False)
     for format in ("md", "json", "html", "latex", "text"):
         assert "80 of 101 official clips found" in render(table, format)
+
+
+def test_bits_a_token_follow_from_rates_and_their_use_from_the_entries_shares(tmp_path):
+    shares = np.array([0.5, 0.25, 0.125, 0.125])
+    counted = [metric("tokens_per_s", 75.0, half=1.0), metric("bits_per_s", 900.0, half=1.0)]
+    counted.append(metric("codebook_perplexity", 2 ** scipy.stats.entropy(shares, base=2), half=0.1))
+    uncounted = [*counted[:2], metric("codebook_perplexity", None, clips=0, reason="too many entries to count")]
+    rows = rows_of(leaderboard(save(tmp_path, content("a", counted), content("b", uncounted), content("c", [metric("psnr", 1.0)]))))
+    assert (rows["a"].cells["token_bits"].value, rows["a"].cells["token_entropy"].value) == (12.0, pytest.approx(1.75))
+    assert rows["a"].cells["token_entropy"].ci_low is None
+    assert (rows["b"].cells["token_entropy"].value, rows["b"].cells["token_entropy"].reason) == (None, "too many entries to count")
+    assert rows["c"].cells["token_bits"].reason == "not asked for"
 
 
 def test_na_cells_say_why_and_share_a_note(tmp_path):
