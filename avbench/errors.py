@@ -5,7 +5,18 @@ from difflib import get_close_matches
 
 
 class AvbenchError(Exception):
-    """Something the user can mend. The message says what, where and what next; the CLI prints it and exits 1."""
+    """Something the user can mend. The message says what, where and what next; the CLI prints it and exits 1.
+
+    Messages quote files and names of anybody's: what would steer a terminal is spelt out.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if text.isprintable() else "".join(map(_spelt, text))
+
+
+def _spelt(letter: str) -> str:
+    return letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1]
 
 
 class UsageError(AvbenchError):

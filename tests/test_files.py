@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from avbench.errors import AvbenchError
+from avbench.errors import AvbenchError, UsageError
 from avbench.files import atomic, disk_errors, read_json, regular
 
 
@@ -94,3 +94,9 @@ def test_json_that_is_no_object_is_refused(tmp_path: Path, text: str, message: s
     (tmp_path / "x.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(AvbenchError, match=message):
         read_json(tmp_path / "x.json", 200_000 if message != "too large" else 1000)
+
+
+def test_a_message_steers_no_terminal() -> None:
+    """A file may be called anything."""
+    said = str(UsageError("no file a\x1b[2J\x07\u202eb\udcff\u00e4;\nnext"))
+    assert said == "no file a\\x1b[2J\\x07\\u202eb\\udcff\u00e4;\nnext"

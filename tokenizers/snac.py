@@ -110,4 +110,16 @@ def _files(checkpoint: Path | None) -> tuple[list[Path], dict[str, Any]]:
     if unknown:
         raise AvbenchError(f"{checkpoint / CONFIG} is no SNAC config: unknown {', '.join(unknown[:3])}")
     check_sizes(config, DEPTHS, str(checkpoint / CONFIG))
+    for name in OFFICIAL_CONFIG.keys() & config.keys():
+        if not _is_like(config[name], OFFICIAL_CONFIG[name]):
+            raise AvbenchError(f"{checkpoint / CONFIG}: {name} is {str(config[name])[:60]}, where SNAC's own has {OFFICIAL_CONFIG[name]}")
     return weights_files(checkpoint), config
+
+
+def _is_like(value: Any, official: Any) -> bool:
+    """Of the same kind: a list of whole numbers for a list, True or False for one of them, a positive whole number, or None for None."""
+    if isinstance(official, list):
+        return isinstance(value, list) and bool(value) and all(_is_like(item, 1) for item in value)
+    if isinstance(official, bool):
+        return isinstance(value, bool)
+    return (value is None and official is None) or (type(value) is int and value > 0)

@@ -100,7 +100,9 @@ def test_the_conformance_kit_passes(folder: Path) -> None:
         ({"encoder_rates": [2] * 100}, "encoder_rates is"),
         ({"encoder_dim": 60_000}, "mis-shaped"),
         ({"vq_strides": [4, 3, 1]}, "do not divide the first"),
-        ({"decoder_rates": None}, "makes no model"),
+        ({"decoder_rates": None}, "decoder_rates is None, where SNAC's own has"),
+        ({"vq_strides": ["../..", 2, 1]}, "vq_strides is"),
+        ({"noise": 3}, "noise is 3"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:

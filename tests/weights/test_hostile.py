@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -299,6 +299,47 @@ def test_half_a_weight_norm_that_claims_more_than_it_holds_is_refused(tmp_path: 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(AvbenchError, match="more numbers than the file holds"):
         Encodec(TokenizerOptions(checkpoint=tmp_path / "x.pth"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+HOSTILE = (-1, 5000, 10**9, 10**400, float("nan"), "../../<b>\x1b[2J", None, [], [-1, 3], {"a": 1}, True, 0.5)
+
+
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The places in a config, of a list the first two."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from _leaves(item, (*path, key))
+
+
+def _with(config: Any, path: tuple[Any, ...], value: Any) -> Any:
+    config = json.loads(json.dumps(config))
+    place = config
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return config
+
+
+@pytest.mark.parametrize("name", ["encodec", "dac", "snac", pytest.param("larp", marks=pytest.mark.slow), "bigvgan"])
+def test_a_config_of_impossible_values_is_refused_before_a_model_is_built(name: str, tmp_path: Path) -> None:
+    """Each value of the config, one after the other, becomes each hostile one: refused in words, or a setting that builds nothing."""
+    loader = LOADERS[name]
+    path = loader.write(tmp_path, loader.state())
+    file = tmp_path / "config.json"
+    config = json.loads(file.read_text())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for place in _leaves(config):
+        for value in HOSTILE:
+            file.write_text(json.dumps(_with(config, place, value)))
+            begin = time.monotonic()
+            try:
+                loader.load(path)
+            except AvbenchError as error:
+                assert str(error).replace("\n", "").isprintable()  # noqa: PT017 - some values are no error
+            assert time.monotonic() - begin < 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
 
 
