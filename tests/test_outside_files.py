@@ -182,6 +182,14 @@ def test_what_is_no_ordinary_file_is_refused_at_once(name: str, kind: str, tmp_p
             assert not found or (name, kind) in ACCEPTED
 
 
+@pytest.mark.parametrize("read", [load.sha256_of, load.load_torch, load.load_safetensors, load.safetensors_header, _content])
+def test_a_sparse_file_of_a_terabyte_is_refused_unread(read: Callable[[Path], Any], tmp_path: Path) -> None:
+    with (tmp_path / "x").open("wb") as file:
+        file.truncate(10**12)
+    with _in_time(), pytest.raises(AvbenchError, match="1,000,000,000,000 bytes, more than any file of weights"):
+        read(tmp_path / "x")
+
+
 # What opens files without the helpers of avbench.files, and why it may: (module, function) or (module, "") for all of it.
 KNOWN = {
     ("avbench/files.py", ""): "the helpers themselves",

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from avbench import locks
 from avbench.data import splits
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
@@ -85,7 +85,7 @@ def load_tokens(tokenizer: Tokenizer, split: Split, device: torch.device, *, pro
     check_tokenizer(tokenizer)
     folder = cache_root() / "tokens" / _name(tokenizer, split)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with locks.alone(folder / ".lock", f"waiting for another process that encodes {split.name} ..."):
         parts = {number: part for number in range(-(-len(split.clips) // PART)) if (part := _read(folder, number)) is not None}
         for number, part in _encode(tokenizer, split, device, [n for n in range(-(-len(split.clips) // PART)) if n not in parts], progress):
             _write(folder, number, part)

@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
+from avbench import locks
 from avbench.errors import AvbenchError, unknown_name
 from avbench.files import disk_errors
 from avbench.metric import MetricUnavailable
@@ -105,7 +104,7 @@ def pull(name: str, progress: bool = True) -> Path:
 
 def _pull(item: WeightsFile, target: Path, progress: bool) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
+    with locks.alone(target.with_name(f"{target.name}.lock"), f"waiting for another process that fetches {item.name} ..."):
         for stale in target.parent.glob(f".{item.name}.*"):  # of a pull that was killed: whoever has the lock is alone
             shutil.rmtree(stale, ignore_errors=True)
         if target.is_file():

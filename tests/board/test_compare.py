@@ -274,3 +274,13 @@ def test_a_features_array_that_would_unpack_to_terabytes_is_not_read(tmp_path):
         archive.writestr("fvd.npy", header.getvalue())
     verdict = row(compare(a, a, metric_compute=lambda name: shift_distance), "fvd").verdict
     assert "more than the file holds" in verdict
+
+
+def test_a_small_features_file_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
+    """40 clips of 2 MB each, all zeros, are 80 kB on disk. No metric keeps so much of a clip."""
+    a = save(tmp_path / "a", {"psnr": values(0, 25)}, features={"fvd": np.zeros((40, 2, 3))})
+    np.savez_compressed(a / "features.npz", fvd=np.zeros((40, 2**18)))
+    assert (a / "features.npz").stat().st_size < 200_000
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("unpacked"))
+    verdict = row(compare(a, a, metric_compute=lambda name: shift_distance), "fvd").verdict
+    assert "more than any metric keeps of 40 clips" in verdict

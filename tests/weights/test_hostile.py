@@ -32,6 +32,7 @@ from avbench.tokenizers.larp.official import load_official
 from avbench.tokenizers.snac import Snac
 from avbench.tokenizers.wavtokenizer import checkpoint as wavtokenizer
 from avbench.tokenizers.wavtokenizer.config import BackboneConfig, EncoderConfig, WavTokenizerConfig
+from avbench.train import checkpoint
 from avbench.weights.load import indexed_files, load_safetensors, load_torch, safetensors_header, sha256_of, tensors
 
 State = dict[str, Tensor]
@@ -266,6 +267,13 @@ def test_a_pth_that_claims_gigabytes_is_refused_before_they_are_allocated(kind: 
     megabytes, seconds = map(float, done.stdout.split())
     assert megabytes < 100
     assert seconds < 10
+
+
+def test_a_training_is_not_resumed_from_a_state_that_claims_gigabytes(tmp_path: Path) -> None:
+    (_crafted(tmp_path / "x.pth", "directory")).rename(tmp_path / "state.pt")
+    identity = checkpoint.Identity(recipe="r", digest="d", split="s", split_checksum="c", num_clips=1)
+    with pytest.raises(AvbenchError, match="more than the file can hold"):
+        checkpoint.load(tmp_path, identity)
 
 
 def test_a_safetensors_header_that_claims_more_than_the_file_is_refused(tmp_path: Path) -> None:

@@ -299,6 +299,20 @@ def test_a_full_disk_and_a_cache_that_cannot_be_written_are_told(toy: WeightsFil
         weights.pull("toy")
 
 
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_cache_on_a_disk_without_locks_is_used_with_a_note(
+    toy: WeightsFile, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], code: int
+) -> None:
+    """The package filelock asks again and again where flock says ENOLCK."""
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert weights.pull("toy").read_bytes() == CONTENT
+    assert "cannot be locked" in capfd.readouterr().err
+
+
 def test_an_unknown_name_gets_a_suggestion() -> None:
     with pytest.raises(UsageError, match='did you mean "alexnet"'):
         weights.path("alexnt")
