@@ -14,6 +14,19 @@ except ImportError:  # not a Unix
 
 NO_LOCKS = frozenset([errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL])  # NFS, FUSE, some cluster disks
 
+_held: set[int] = set()  # descriptors of this process's locks
+
+
+def _forget() -> None:
+    """In a forked child: a lock is held until the last copy of its descriptor is closed, and the child may live on."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
 
 @contextmanager
 def alone(path: Path, waiting: str) -> Iterator[None]:
@@ -23,6 +36,7 @@ def alone(path: Path, waiting: str) -> Iterator[None]:
     Raises OSError where the file cannot be written.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    _held.add(descriptor)
     try:
         try:
             _lock(descriptor, waiting)
@@ -32,7 +46,9 @@ def alone(path: Path, waiting: str) -> Iterator[None]:
             print(f"{path.parent} cannot be locked ({error.strerror}): let no other process write there now", file=sys.stderr, flush=True)
         yield
     finally:
-        os.close(descriptor)
+        if descriptor in _held:  # not in a forked child
+            _held.discard(descriptor)
+            os.close(descriptor)
 
 
 def _lock(descriptor: int, waiting: str) -> None:

@@ -35,6 +35,8 @@ class MetricInfo:
     version: int = 1  # raise it when the rows or the value change though `protocol` says the same
     tasks: frozenset[str] = RECONSTRUCTION  # whose runs it is made for
     default: bool = True  # part of a run of these tasks that names no metrics; False: a slower or near-duplicate variant
+    best_is_reference: bool = False  # the best value is that of the real clips themselves: rows are ranked by their distance to it
+    additive: bool = False  # `compute` looks at nothing but the sum of the rows: they are added up as they come, and kept sparse
     per_clip: bool = False  # rows are one number a clip and the value is their mean: its interval is the bootstrap's
 
 

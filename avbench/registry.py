@@ -13,8 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from avbench.contain import plugin_code
 from avbench.errors import AvbenchError, UsageError, unknown_name
-from avbench.metric import Metric, MetricInfo, MetricOptions
+from avbench.metric import Metric, MetricInfo, MetricOptions, MetricUnavailable
 from avbench.task import Task
 from avbench.tokenizer import Tokenizer, TokenizerOptions
 from avbench.types import DEFAULT_TASK
@@ -41,11 +42,9 @@ class Plugin:
 
     def load(self) -> Any:
         """The object behind the entry point. Raises AvbenchError that names the distribution."""
-        try:
+        where = f"{self.entry_point.value} of distribution {self.distribution}"
+        with plugin_code(f'plugin "{self.name}" ({where}) cannot be imported'):
             return self.entry_point.load()
-        except Exception as error:
-            where = f"{self.entry_point.value} of distribution {self.distribution}"
-            raise AvbenchError(f'plugin "{self.name}" ({where}) cannot be imported: {type(error).__name__}: {error}') from error
 
 
 def plugins(kind: str) -> dict[str, Plugin]:
@@ -119,7 +118,8 @@ def load_metric(name: str, options: MetricOptions) -> Metric:
     if name not in known:
         raise unknown_name("metric", name, known)
     factory = known[name].load()
-    metric = factory(options) if _takes(factory, MetricOptions, f"metric {name}") else factory()
+    with plugin_code(f'metric "{name}" of distribution {known[name].distribution} cannot be constructed', MetricUnavailable):
+        metric = factory(options) if _takes(factory, MetricOptions, f"metric {name}") else factory()
     if not isinstance(metric, Metric):
         raise AvbenchError(f'metric "{name}" of distribution {known[name].distribution} lacks info, update or compute')
     return metric
@@ -192,12 +192,8 @@ def _construct(name: str, factory: Callable[..., Any], options: TokenizerOptions
         raise UsageError(f"tokenizer {name} takes neither variants nor a checkpoint")
     else:
         arguments = ()
-    try:
+    with plugin_code(f"tokenizer {name} cannot be constructed"):
         tokenizer = factory(*arguments)
-    except AvbenchError:
-        raise
-    except Exception as error:
-        raise AvbenchError(f"tokenizer {name} cannot be constructed: {type(error).__name__}: {error}") from error
     if not isinstance(tokenizer, Tokenizer):
         raise AvbenchError(f"tokenizer {name} lacks info, encode or decode (avbench/tokenizer.py says what is needed)")
     return tokenizer
@@ -249,8 +245,6 @@ def _import_file(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    try:
+    with plugin_code(f"{path} cannot be imported"):
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise AvbenchError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return module

@@ -16,6 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -24,6 +25,7 @@ from avbench.tokenizer import TokenizerInfo
 from avbench.types import ClipBatch, RunSpec, Tokens
 
 if TYPE_CHECKING:
+    from avbench.switches import Apart
     import torch
 
     from avbench.data.batches import Split
@@ -74,6 +76,13 @@ class Task(ABC):
     words: ClassVar[Words]
     info: TokenizerInfo  # of the row; from `load` on
     decoder: DecoderSpec | None = None  # None: `decode` of this object, in this process, for clips that no tokenizer makes
+
+    @cached_property
+    def switches(self) -> Apart:
+        """The default dtype, autocast and so on that its tokenizer's code leaves behind, from call to call."""
+        from avbench.switches import Apart
+
+        return Apart()
 
     @abstractmethod
     def load(self, spec: RunSpec, device: torch.device) -> None:

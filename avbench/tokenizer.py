@@ -69,6 +69,10 @@ class Tokenizer(Protocol):
     `tokens.duration_s` is the clips' duration. decode returns every modality of `info.modalities` as floats in range, at the fps, size
     and sample rate of the split; longer audio is trimmed. Shorter audio, NaN, integers, or values more than 0.01 beyond the range are a
     failed clip. `ids` and `labels` stay empty; `fps` counts for video, `sample_rate` for audio.
+
+    Every clip of a run has the same streams, codebooks and vocab sizes; a stream whose clips differ in length says so in `lengths`,
+    which count as bits. torch's switches (default dtype, autocast, precision, threads) are left as they were found: both parts of an
+    "A+B" share them.
     """
 
     info: TokenizerInfo

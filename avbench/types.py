@@ -117,6 +117,18 @@ class Tokens:
     def __len__(self) -> int:
         return next(iter(self.codes.values())).shape[0]
 
+    def copy(self) -> Tokens:
+        """The same tokens in memory of their own."""
+        lengths = self.lengths and {name: tensor.clone() for name, tensor in self.lengths.items()}
+        codes = {name: tensor.clone() for name, tensor in self.codes.items()}
+        return replace(self, codes=codes, vocab_sizes=dict(self.vocab_sizes), lengths=lengths)
+
+    def same_as(self, other: Tokens) -> bool:
+        """Whether streams, codes, vocabs and lengths are the same."""
+        pairs = [(self.codes, other.codes), (self.lengths or {}, other.lengths or {})]
+        same = all(a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a) for a, b in pairs)
+        return same and (self.vocab_sizes, self.duration_s) == (other.vocab_sizes, other.duration_s)
+
     def to(self, device: torch.device | str) -> Tokens:
         """The same tokens with their codes on another device."""
         return replace(self, codes={name: codes.to(device) for name, codes in self.codes.items()})

@@ -83,12 +83,13 @@ def _mean_flow(before: np.ndarray, after: np.ndarray) -> float:
 
 
 class AvAlign(PerClipMetric):
-    """`av_align` of the reconstruction alone; compare with that of `identity`, which is the reference's own."""
+    """`av_align` of the reconstruction alone. Best is that of `identity`, the reference's own: noise makes peaks, and some of them match."""
 
     info = MetricInfo(
         name="av_align",
         unit="",
-        higher_is_better=True,
+        higher_is_better=None,
+        best_is_reference=True,
         needs=frozenset({"video", "audio"}),
         per_clip=True,
         tasks=RECONSTRUCTION | GENERATION,

@@ -2,6 +2,9 @@
 
 A code is one entry of one codebook: a position of a stream with K codebooks counts K times. EnCodec at 6 kbps is 8 codebooks x 75 Hz
 x log2(1024) bits = 6000 bits/s, WavTokenizer 75 Hz x log2(4096) = 900.
+
+What else a decoder receives: streams, codebooks and vocab sizes are the same for every clip of a run (the run sees to it) and tell nothing
+of a clip; how long a stream of varying length is may tell something, and counts as the 32 bits that it takes in the payload.
 """
 
 import math
@@ -13,6 +16,7 @@ from torch import Tensor
 from avbench.metric import MetricInfo, MetricUnavailable, PerClipMetric
 from avbench.types import ClipBatch, Tokens
 
+LENGTH_BITS = 32  # a length of the payload (avbench/run/payload.py)
 MAX_ENTRIES = 16_384  # of all codebooks together: a row is a histogram over them
 _CODES = "codes of all streams and codebooks, as the decoder received them"
 _POOLED = (
@@ -27,9 +31,9 @@ def tokens_per_second(tokens: Tokens) -> Tensor:
 
 
 def bits_per_second(tokens: Tokens) -> Tensor:
-    """Bits a second of each clip: codes x log2(vocab), over all streams and codebooks: (B,) float64."""
+    """Bits a second of each clip: codes x log2(vocab), over all streams and codebooks, and LENGTH_BITS a varying length: (B,) float64."""
     bits = [codes * math.log2(tokens.vocab_sizes[name]) for name, codes in _codes_per_clip(tokens).items()]
-    return sum(bits) / tokens.duration_s  # type: ignore[return-value]
+    return (sum(bits) + LENGTH_BITS * len(tokens.lengths or {})) / tokens.duration_s  # type: ignore[return-value]
 
 
 def code_histogram(tokens: Tokens) -> Tensor:
@@ -98,7 +102,11 @@ class BitsPerSecond(PerClipMetric):
         higher_is_better=None,
         needs=frozenset(),
         per_clip=True,
-        protocol=f"{_CODES}, log2(vocab) bits each, per second of clip; no entropy coding, no container",
+        version=2,
+        protocol=(
+            f"{_CODES}, log2(vocab) bits each, and {LENGTH_BITS} bits for the length of each stream whose clips differ in it, "
+            "per second of clip; no entropy coding, no container"
+        ),
     )
 
     def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:

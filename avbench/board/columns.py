@@ -18,6 +18,7 @@ class Column:
     title: str
     section: str
     higher_is_better: Direction = None
+    best_is_reference: bool = False  # ranked by the distance to the value of the real clips
     decimals: int | None = None  # None: four significant digits
     scale: float = 1.0
     unit: str = ""
@@ -25,7 +26,7 @@ class Column:
     @property
     def header(self) -> str:
         """`PSNR dB ↑`"""
-        arrow = {True: "↑", False: "↓", None: ""}[self.higher_is_better]
+        arrow = "≈" if self.best_is_reference else {True: "↑", False: "↓", None: ""}[self.higher_is_better]
         return " ".join(part for part in (self.title, self.unit, arrow) if part)
 
 
@@ -53,12 +54,14 @@ class Reported:
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """tasks: whose runs it shows. floors: zero-skill tokenizers; a row that does not beat them is marked. reported: published tables."""
+    """tasks: whose runs it shows. floors: zero-skill tokenizers; a row that does not beat them is marked. references: rows of the real
+    clips themselves. reported: published tables."""
 
     name: str
     title: str
     tasks: tuple[str, ...]
     floors: frozenset[str]
+    references: frozenset[str]
     columns: tuple[Column, ...]
     reported: tuple[Reported, ...]
 
@@ -73,6 +76,7 @@ def load_board(name: str, folder: Path = FOLDER) -> Board:
         title=content["title"],
         tasks=tasks,
         floors=frozenset(content.get("floors", ())),
+        references=frozenset(content.get("references", ())),
         columns=_columns(content),
         reported=reported,
     )

@@ -1,7 +1,8 @@
 """`avbench compare RUN_A RUN_B`: is the difference between two runs more than luck of the clips? Paired, metric by metric.
 
 Only clips that went well in both runs count. p-values are Holm-corrected over the metrics tested, so "better" holds for the
-family at 5 %.
+family at 5 %. A metric that has the same value on every clip in both runs (the shared half of two composites), or a fact that differs by
+the same on every clip (a fixed rate), has no luck of the clips to test: it is no member of the family, and the text says so.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,13 +26,17 @@ ALPHA = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class MetricComparison:
-    """One metric over the common clips. p_holm and difference are None where the verdict begins with "not comparable"."""
+    """One metric over the common clips. p_holm and difference are None where the verdict begins with "not comparable".
+
+    fixed: the difference is the same on every clip, so there is nothing to test, and p_holm is None.
+    """
 
     column: Column
     a: float | None
     b: float | None
     difference: PairedDifference = NOTHING
     p_holm: float | None = None
+    fixed: bool = False
     verdict: str
 
 
@@ -81,7 +86,10 @@ def render(comparison: Comparison) -> str:
     headers = ["metric", "A", "B", "B - A", "95 % interval", "clips", "p (Holm)", "verdict"]
     align = ("left", "right", "right", "right", "left", "right", "right", "left")
     table = tabulate([row_texts(row) for row in comparison.rows], headers=headers, colalign=align, disable_numparse=True)
+    left_out = ", ".join(row.column.title for row in comparison.rows if row.fixed)
     foot = "Paired bootstrap over clips (distribution metrics: paired jackknife); p corrected for the number of metrics (Holm)."
+    if left_out:
+        foot += f"\nNot tested and not counted there, since the difference is the same on every clip: {left_out}."
     return "\n".join([*head, "", table, "", foot]) + "\n"
 
 
@@ -96,20 +104,22 @@ class _Pairing:
     seed: int
     metric_compute: Callable[[str], Compute]
 
-    def clip_values(self, metric: str) -> tuple[float, float, PairedDifference]:
-        """Means over the clips that have the value in both, and the test of their difference."""
+    def clip_values(self, metric: str) -> tuple[float, float, PairedDifference, bool]:
+        """Means over the clips that have the value in both, the test of their difference, and whether it is the same on every clip."""
         a, b = self.a.values(metric, self.common), self.b.values(metric, self.common)
         both = np.isfinite(a) & np.isfinite(b)
         difference = paired_bootstrap(a[both], b[both], num_resamples=self.num_resamples, seed=self.seed)
-        return (float(a[both].mean()), float(b[both].mean()), difference) if both.any() else (np.nan, np.nan, NOTHING)
+        if not both.any():
+            return np.nan, np.nan, NOTHING, True
+        return float(a[both].mean()), float(b[both].mean()), difference, bool(np.ptp(b[both] - a[both]) == 0)
 
-    def features(self, metric: str) -> tuple[float, float, PairedDifference]:
-        """Values over the common clips' rows, and the test of their difference."""
+    def features(self, metric: str) -> tuple[float, float, PairedDifference, bool]:
+        """Values over the common clips' rows, the test of their difference, and whether the rows are the same."""
         compute = self.metric_compute(metric)
         a, b = self.a.features(metric, self.common), self.b.features(metric, self.common)
         present = ~(_absent(a) | _absent(b))
         a, b = a[present], b[present]
-        return compute(a), compute(b), paired_jackknife(compute, a, b, seed=self.seed)
+        return compute(a), compute(b), paired_jackknife(compute, a, b, seed=self.seed), np.array_equal(a, b)
 
 
 def _compare_metric(column: Column, a: RunResult, b: RunResult, pairing: _Pairing) -> MetricComparison:
@@ -128,12 +138,17 @@ def _compare_metric(column: Column, a: RunResult, b: RunResult, pairing: _Pairin
     else:
         return replace(row, verdict="not comparable: one value a run, none a clip")
     try:
-        a_common, b_common, difference = test(name)
+        a_common, b_common, difference, same = test(name)
     except (AvbenchError, MetricUnavailable) as error:
         return replace(row, verdict=f"not comparable: {error}")
     if difference.difference is None:
         return replace(row, verdict="not comparable: too few clips have it in both")
-    return replace(row, a=a_common, b=b_common, difference=difference)
+    row = replace(row, a=a_common, b=b_common, difference=difference)
+    if not same or (difference.difference and column.higher_is_better is not None):  # better by the same everywhere is a result
+        return row
+    side = "higher" if difference.difference > 0 else "lower"
+    verdict = f"B {side} by the same on every clip" if difference.difference else "the same on every clip"
+    return replace(row, difference=replace(difference, p_value=None), fixed=True, verdict=verdict)
 
 
 def _with_verdicts(rows: list[MetricComparison]) -> Iterable[MetricComparison]:

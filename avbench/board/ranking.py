@@ -23,13 +23,29 @@ def common_footing(metric: str, runs: Sequence[RunResult]) -> tuple[str, int]:
     return min(counts, key=lambda footing: (-counts[footing], -footing[1], footing[0]), default=("", 0))
 
 
-def ranks(column: Column, runs: Sequence[RunResult], footing: tuple[str, int]) -> dict[Path, int]:
-    """Run's folder -> 1 or 2. Ranked as shown: two values that print alike share a rank. One row alone has no rank."""
+def ranks(column: Column, runs: Sequence[RunResult], footing: tuple[str, int], reference: float | None = None) -> dict[Path, int]:
+    """Run's folder -> 1 or 2. Ranked as shown: two values that print alike share a rank. One row alone has no rank.
+
+    reference: of a column whose best value is that of the real clips: theirs.
+    """
     shown = {run.folder: shown_number(column, value) for run in runs if (value := _rankable(column, run, footing)) is not None}
-    if column.higher_is_better is None or len(shown) < 2:
+    if len(shown) < 2:
         return {}
-    best = sorted(set(shown.values()), reverse=column.higher_is_better)[:2]
+    if column.best_is_reference and reference is not None:
+        aim = shown_number(column, reference)
+        shown = {folder: float(f"{abs(value - aim):.9g}") for folder, value in shown.items()}
+        best = sorted(set(shown.values()))[:2]
+    elif column.higher_is_better is not None:
+        best = sorted(set(shown.values()), reverse=column.higher_is_better)[:2]
+    else:
+        return {}
     return {folder: best.index(value) + 1 for folder, value in shown.items() if value in best}
+
+
+def reference_value(references: frozenset[str], column: Column, runs: Sequence[RunResult], footing: tuple[str, int]) -> float | None:
+    """What the real clips themselves have, on the same footing; None where the group has no such row."""
+    values = [run.values[column.metric] for run in runs if run.tokenizer in references and column.metric in run.values]
+    return next((value.value for value in values if footing_of(value) == footing), None)
 
 
 def shown_number(column: Column, value: float) -> float:

@@ -17,6 +17,7 @@ MAX_BYTES = 8 * 2**20  # a real result.json is about 20 kB
 MAX_VALUES = 500
 MAX_TEXT = 2_000  # characters of a protocol or reason
 MAX_NAME = 80
+MAX_REASONS = 11  # of failed clips: ten, and one for the rest
 MAX_ID = 160  # of a run: two names of at most 60 characters, a task and a hash
 
 
@@ -30,7 +31,8 @@ class RunResult:
     revision: str
     kind: str  # "learned", "classical", "linear", "control", or whatever a plugin says
     trained_on: str
-    checkpoint: str | None
+    checkpoint: str | None  # its file or folder's name
+    evaluated: str  # what was evaluated: the name that was asked for, and the checkpoint's content; two rows may be called alike
     task: str
     split: str
     checksum: str
@@ -39,9 +41,11 @@ class RunResult:
     num_clips: int
     num_ok: int
     num_failed: int
+    failures: Mapping[str, int]  # why clips failed -> how many
     finished: str  # ISO time
     values: Mapping[str, MetricValue]  # metrics and costs by name, in the file's order
     directions: Mapping[str, bool | None]  # "higher_is_better" of values that state it (plugins')
+    best_is_reference: frozenset[str]  # values that say so (plugins')
     units: Mapping[str, str]
 
 
@@ -94,6 +98,7 @@ def read_result(folder: Path) -> RunResult:
         kind=tokenizer.optional_text("kind", MAX_NAME) or "learned",
         trained_on=tokenizer.optional_text("trained_on", MAX_NAME) or "",
         checkpoint=checkpoint and Path(checkpoint).name,
+        evaluated=f"{spec.text('tokenizer', MAX_TEXT)} {content.optional_text('checkpoint_sha256', MAX_NAME) or checkpoint or ''}",
         task=_task(spec),
         split=split.text("name", MAX_NAME),
         checksum=split.text("checksum", MAX_NAME),
@@ -102,9 +107,11 @@ def read_result(folder: Path) -> RunResult:
         num_clips=content.count("num_clips"),
         num_ok=content.count("num_ok"),
         num_failed=content.count("num_failed"),
+        failures=_failures(content),
         finished=content.text("finished", MAX_NAME),
         values=_with_bits({name: value.metric() for name, value in values.items()}),
         directions={name: value.flag("higher_is_better") for name, value in values.items() if "higher_is_better" in value.content},
+        best_is_reference=frozenset(name for name, value in values.items() if value.flag("best_is_reference")),
         units={name: value.optional_text("unit", MAX_NAME) or "" for name, value in values.items()},
     )
 
@@ -205,6 +212,14 @@ def _with_bits(values: dict[str, MetricValue]) -> dict[str, MetricValue]:
         protocol = "log2 of perplexity: the entropy of a token, whichever stream it is of; of several codebooks, which one counts as well"
         found["token_entropy"] = replace(perplexity, name="token_entropy", value=value, ci_low=None, ci_high=None, protocol=protocol)
     return found
+
+
+def _failures(content: _Fields) -> dict[str, int]:
+    if content.content.get("failures") is None:  # runs of earlier versions
+        return {}
+    told = content.section("failures")
+    counts = {reason: told.count(reason) for reason in list(told.content)[:MAX_REASONS]}
+    return {clean(reason, MAX_TEXT): count for reason, count in counts.items()}
 
 
 def _values(content: _Fields, key: str) -> dict[str, _Fields]:

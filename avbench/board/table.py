@@ -2,18 +2,20 @@
 
 Who is ranked. Rows share a group where task, split, checksum, split protocol and number of clips are the same. In a column, the
 cells that share the most common metric protocol and clip count are ranked, best and second best by the value as shown (ties
-share). Not ranked, and noted: a cell of another protocol or clip count, and every cell of a row with failed clips, since a mean
-over the clips that went well is about easier clips. Controls are shown and never ranked; a value that does not beat the
-zero-skill control of its group is marked with `BELOW_FLOOR`. Published rows stand in groups of their own, unranked.
+share); where the best value is that of the real clips, by the distance to that of their row (identity, real) in the group. Not
+ranked, and noted: a cell of another protocol or clip count, and every cell of a row with failed clips, since a mean over the clips
+that went well is about easier clips. Controls are shown and never ranked; a value that does not beat the zero-skill control of its
+group is marked with `BELOW_FLOOR`. Published rows stand in groups of their own, unranked.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from avbench.board.columns import Board, Column, Reported, load_boards
-from avbench.board.ranking import beats, common_footing, floor_value, footing_of, ranks
+from avbench.board.ranking import beats, common_footing, floor_value, footing_of, ranks, reference_value
 from avbench.board.results import MAX_NAME, Results, RunResult, clean, collect
 from avbench.types import MetricValue
 
@@ -124,29 +126,45 @@ class _Notes:
 
 
 def _newest(runs: Iterable[RunResult]) -> list[RunResult]:
-    """One run a tokenizer (and checkpoint): of those with the most metrics (a quick look at one must hide nothing), the last."""
+    """One run of what was evaluated, whatever it is called: of those with the most metrics (a quick look must hide nothing), the last."""
     newest: dict[tuple[str, str], RunResult] = {}
     for run in sorted(runs, key=lambda run: (len(run.values), run.finished, run.run_id)):
-        newest[(run.tokenizer, run.checkpoint or "")] = run
+        newest[(run.tokenizer, run.evaluated)] = run
     return sorted(newest.values(), key=lambda run: (_kind_rank(run.kind), run.tokenizer, run.checkpoint or "", run.run_id))
+
+
+def _labels(runs: Sequence[RunResult]) -> list[str]:
+    """What each row is called: its tokenizer; with the checkpoint's name where two are called alike, and a hash where they still are."""
+    labels = [clean(run.tokenizer, MAX_NAME) for run in runs]
+    same = Counter(labels)
+    labels = [
+        clean(f"{label} ({run.checkpoint})", MAX_NAME) if run.checkpoint and same[label] > 1 else label
+        for label, run in zip(labels, runs, strict=True)
+    ]
+    same = Counter(labels)
+    return [f"{label} #{_digest(run)}" if same[label] > 1 else label for label, run in zip(labels, runs, strict=True)]
+
+
+def _digest(run: RunResult) -> str:
+    return hashlib.sha256(run.evaluated.encode()).hexdigest()[:6]
 
 
 def _measured_group(board: Board, runs: Sequence[RunResult]) -> Group:
     columns = _columns_of(board, runs)
     common = {column.metric: common_footing(column.metric, runs) for column in columns}
     floors = {column.metric: floor_value(board.floors, column, runs, common[column.metric]) for column in columns}
-    ranked = {column.metric: ranks(column, runs, common[column.metric]) for column in columns}
-    named = Counter(run.tokenizer for run in runs)
+    aims = {column.metric: reference_value(board.references, column, runs, common[column.metric]) for column in columns}
+    ranked = {column.metric: ranks(column, runs, common[column.metric], aims[column.metric]) for column in columns}
     notes = _Notes()
     rows = []
-    for run in runs:
+    for run, label in zip(runs, _labels(runs), strict=True):
         row_notes = (notes.number(_failure_note(run)),) if run.num_failed else ()
         cells = {}
         for column in columns:
             footing, floor = common[column.metric], floors[column.metric]
             rank = ranked[column.metric].get(run.folder, 0)
             cells[column.metric] = _cell(column, run, footing, floor, rank, notes)
-        rows.append(_row(run, cells, row_notes, with_checkpoint=named[run.tokenizer] > 1))
+        rows.append(_row(run, label, cells, row_notes))
     first = runs[0]
     legend = [(column.title, common[column.metric][0]) for column in columns if common[column.metric][0]]
     return Group(
@@ -184,7 +202,7 @@ def _cell(column: Column, run: RunResult, footing: tuple[str, int], floor: float
 
 def _remarks(column: Column, run: RunResult, value: MetricValue, footing: tuple[str, int]) -> Iterator[str]:
     """What the reader must know of a value beside the number."""
-    unranked = "" if column.higher_is_better is None else ", not ranked"
+    unranked = "" if column.higher_is_better is None and not column.best_is_reference else ", not ranked"
     if value.value is None:
         yield value.reason or "no reason given"
         return
@@ -194,11 +212,9 @@ def _remarks(column: Column, run: RunResult, value: MetricValue, footing: tuple[
         yield f"over {value.num_clips} clips{unranked}" + (f": {value.reason}" if value.reason else "")
 
 
-def _row(run: RunResult, cells: dict[str, Cell], notes: tuple[int, ...], *, with_checkpoint: bool) -> Row:
-    """with_checkpoint: another row has the same name."""
-    label = f"{run.tokenizer} ({run.checkpoint})" if run.checkpoint and with_checkpoint else run.tokenizer
+def _row(run: RunResult, label: str, cells: dict[str, Cell], notes: tuple[int, ...]) -> Row:
     return Row(
-        label=clean(label, MAX_NAME),
+        label=label,
         kind=run.kind,
         cells=cells,
         num_ok=run.num_ok,
@@ -227,12 +243,16 @@ def _plugin_column(name: str, runs: Sequence[RunResult]) -> Column:
         title=name,
         section="Other",
         higher_is_better=stated.pop() if len(stated) == 1 else None,
+        best_is_reference=any(name in run.best_is_reference for run in runs),
         unit=units.pop() if len(units) == 1 else "",
     )
 
 
 def _failure_note(run: RunResult) -> str:
-    return f"{run.num_failed} of {run.num_clips} clips failed: values are over the {run.num_ok} others, not ranked"
+    why = "; ".join(f"{count} x {reason}" for reason, count in run.failures.items())
+    return f"{run.num_failed} of {run.num_clips} clips failed: values are over the {run.num_ok} others, not ranked" + (
+        f" ({why})" if why else ""
+    )
 
 
 def _group_title(board: Board, run: RunResult) -> str:

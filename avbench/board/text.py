@@ -16,7 +16,8 @@ WIDTH = 158  # columns of a terminal; wider sections are split
 _ANSI = re.compile(r"\x1b\[\d+m")
 KEY = (
     "best **value** and second best __value__ of each column; value ± half the width of its 95 % interval over clips; ↑ higher is better, "
-    f"↓ lower; controls are shown, not ranked; {BELOW_FLOOR} does not beat the zero-skill control of the same column"
+    "↓ lower, ≈ nearest to the real clips' own value is best; controls are shown, not ranked; "
+    f"{BELOW_FLOOR} does not beat the zero-skill control of the same column"
 )
 
 

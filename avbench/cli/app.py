@@ -1,6 +1,8 @@
 """The command line: parse, call, print. Exit codes: 0 done, 1 failed, 2 usage, 3 done but some clips failed."""
 
+import io
 import sys
+import traceback
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,19 @@ import click
 
 from avbench import __version__
 from avbench.cli.train import command as train_command
+from avbench.contain import leave
 from avbench.errors import AvbenchError, UsageError
 from avbench.types import DEFAULT_TASK, RunSpec, Sampling
 
 RUNS_DIR = click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs.")
+
+TIMEOUT = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1800,
+    show_default=True,
+    help="Seconds for encode, decode or a metric of a batch; what takes longer is a failed clip.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -23,24 +34,40 @@ def app() -> None:
 
 def main() -> None:
     """Entry point of the `avbench` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an arrow in a table is no reason to fail in a Latin-1 terminal
+    leave(_call())
+
+
+def _call() -> int:
+    """Run the command; its exit code."""
     try:
         app(standalone_mode=False)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        return stop.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except click.Abort:
-        _fail("interrupted; the same command resumes", 1)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; the same command resumes", 1)
     except UsageError as error:
-        _fail(str(error), 2)
+        return _fail(str(error), 2)
     except AvbenchError as error:
-        _fail(str(error), 1)
+        return _fail(str(error), 1)
+    except BrokenPipeError:  # of a reader such as `head`
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> int:
     click.echo(f"avbench: {message}", err=True)
-    sys.exit(code)
+    return code
 
 
 def _terminal() -> str:
@@ -67,8 +94,9 @@ def _terminal() -> str:
 @click.option("--chain", is_flag=True, help="Generation, av: draw the sound from the drawn picture, as v2a does.")
 @click.option("--fresh", is_flag=True, help="Forget what an earlier run of the same id left.")
 @click.option("--save-samples", type=click.IntRange(min=0), default=0, metavar="K", help="Save the first K clips as mp4 and PNG.")
+@TIMEOUT
 @RUNS_DIR
-def run(metrics: str, fresh: bool, save_samples: int, runs_dir: Path, **options: Any) -> None:
+def run(metrics: str, fresh: bool, save_samples: int, timeout: float, runs_dir: Path, **options: Any) -> None:
     """Evaluate a tokenizer on a split; prints its row, and last the run's folder. The same command resumes a killed run.
 
     --task a2v (audio to video), v2a (video to audio) and av (class to both) evaluate what a generator makes of the tokenizer's tokens;
@@ -81,7 +109,7 @@ def run(metrics: str, fresh: bool, save_samples: int, runs_dir: Path, **options:
 
     sampling = Sampling(**{field.name: options.pop(field.name) for field in fields(Sampling)})
     spec = RunSpec(metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()), sampling=sampling, **options)
-    done = evaluate(spec, runs_dir=runs_dir, fresh=fresh, save_samples=save_samples)
+    done = evaluate(spec, runs_dir=runs_dir, fresh=fresh, save_samples=save_samples, timeout_s=timeout)
     if not done.is_main:
         return
     if done.reused:
@@ -90,6 +118,8 @@ def run(metrics: str, fresh: bool, save_samples: int, runs_dir: Path, **options:
     brief = tuple(replace(group, legend=()) for group in row.groups)  # each metric's protocol: avbench table
     click.echo(render(replace(row, groups=brief), _terminal()))
     click.echo(str(done.folder))
+    for reason, count in done.result["failures"].items():
+        click.echo(f"{count} of {done.result['num_clips']} clips failed: {reason}", err=True)
     sys.exit(3 if done.num_failed else 0)
 
 
@@ -146,11 +176,12 @@ def list_names(kind: str) -> None:
 @app.command()
 @click.argument("tokenizer")
 @click.option("--checkpoint", type=click.Path(path_type=Path))
-def check(tokenizer: str, checkpoint: Path | None) -> None:
+@TIMEOUT
+def check(tokenizer: str, checkpoint: Path | None, timeout: float) -> None:
     """Try every rule that a tokenizer must keep; exit 1 if it breaks one."""
     from avbench.run.check import check as try_rules
 
-    findings = try_rules(tokenizer, checkpoint=checkpoint)
+    findings = try_rules(tokenizer, checkpoint=checkpoint, timeout_s=timeout)
     for finding in findings:
         click.echo(f"{'ok    ' if finding.passed else 'FAILED'}  {finding.rule}\n        {finding.detail}")
     broken = sum(not finding.passed for finding in findings)

@@ -1,16 +1,23 @@
-"""The conformance kit: does a tokenizer keep the rules of avbench/tokenizer.py? Each rule is tried and named, none is taken on trust."""
+"""The conformance kit: does a tokenizer keep the rules of avbench/tokenizer.py? Each rule is tried and named, none is taken on trust.
 
+A tokenizer that keeps them only while it is checked cannot be told from an honest one by this. That is why a run relies on none of it:
+there the decoder is another process (avbench/run/worker.py), which has the bytes and nothing else.
+"""
+
+import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from avbench import registry
+from avbench.contain import plugin_code, time_limit
 from avbench.errors import AvbenchError
 from avbench.run import payload
 from avbench.run.conform import check_duration, check_info, conform
-from avbench.run.worker import Worker
+from avbench.run.worker import TIMEOUT_S, Worker, room_for
+from avbench.switches import Apart, Switches
 from avbench.task import DecoderSpec
 from avbench.tokenizer import Tokenizer
 from avbench.types import ClipBatch, Protocol, Tokens
@@ -28,18 +35,20 @@ class Finding:
     detail: str
 
 
-def check(name: str, *, checkpoint: Path | None = None) -> list[Finding]:
-    """Try every rule on synthetic clips of the standard protocol. Raises AvbenchError only if the tokenizer cannot be loaded."""
-    tokenizer = registry.load_tokenizer(name, checkpoint=checkpoint)
-    clips = synthetic_clips()
-    findings = [_attempt("info is complete", lambda: _info(tokenizer))]
-    first = _attempt("tokens: int64 (B, K, L), every code below its vocab size", lambda: _tokens(tokenizer, clips))
-    findings.append(first)
-    if not first.passed:
-        return findings
-    with torch.inference_mode():
-        tokens = tokenizer.encode(clips.copy())
-    return findings + list(_further(name, checkpoint, tokenizer, clips, tokens))
+def check(name: str, *, checkpoint: Path | None = None, timeout_s: float = TIMEOUT_S) -> list[Finding]:
+    """Try every rule on synthetic clips of the standard protocol. Raises AvbenchError only if the tokenizer cannot be loaded.
+
+    timeout_s: for each call of encode or decode.
+    """
+    before, apart = Switches.now(), Apart()
+    with apart(), time_limit(timeout_s):
+        tokenizer = registry.load_tokenizer(name, checkpoint=checkpoint)
+    trial = _Trial(tokenizer=tokenizer, name=name, checkpoint=checkpoint, timeout_s=timeout_s, apart=apart)
+    findings = [_attempt("info is complete", trial.info)]
+    if findings[0].passed:
+        findings += trial.rules(_renamed(synthetic_clips()))
+        findings.append(_attempt("leaves torch's switches as it found them", lambda: _switches(apart, before)))
+    return findings
 
 
 def synthetic_clips(protocol: Protocol | None = None) -> ClipBatch:
@@ -63,19 +72,101 @@ def synthetic_clips(protocol: Protocol | None = None) -> ClipBatch:
     )
 
 
-def _further(name: str, checkpoint: Path | None, tokenizer: Tokenizer, clips: ClipBatch, tokens: Tokens) -> Iterator[Finding]:
-    yield _attempt("encode twice gives the same tokens", lambda: _same_tokens(tokens, _encode(tokenizer, clips)))
-    yield _attempt("tokens do not depend on the batch", lambda: _batch_tokens(tokenizer, clips, tokens))
-    shape = _attempt("decode gives every declared modality, at the clip's shape, without NaN", lambda: _shapes(tokenizer, clips, tokens))
-    yield shape
-    if shape.passed:
-        recon = _decode(tokenizer, clips, tokens)
-        yield _attempt("decode twice gives the same clip", lambda: _same_clips(recon, _decode(tokenizer, clips, tokens), 0.0))
-        yield _attempt("a clip's decoding does not depend on the batch", lambda: _batch_clips(tokenizer, clips, recon))
-        yield _attempt(
-            "a fresh process decodes the same clip from the token bytes alone",
-            lambda: _fresh(name, checkpoint, tokenizer.info.modalities, clips, tokens, recon),
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """A tokenizer under trial; each of its calls as in a run: contained, within a time limit, with switches of its own."""
+
+    tokenizer: Tokenizer
+    name: str
+    checkpoint: Path | None
+    timeout_s: float
+    apart: Apart = field(repr=False)
+
+    def info(self) -> str:
+        info = self.tokenizer.info
+        check_info(info)
+        return f"{info.name} {info.revision}: {' and '.join(sorted(info.modalities))}, {info.parameters:,} parameters"
+
+    def rules(self, clips: ClipBatch) -> Iterator[Finding]:
+        first = _attempt("tokens: int64 (B, K, L), every code below its vocab size", lambda: self.tokens(clips))
+        yield first
+        if not first.passed:
+            return
+        tokens = self.encode(clips)
+        yield _attempt("encode twice gives the same tokens", lambda: _same_tokens(tokens, self.encode(clips)))
+        yield _attempt("tokens do not depend on the batch", lambda: self.batch_tokens(clips, tokens))
+        yield _attempt("every clip has the same streams, codebooks and vocab sizes", lambda: self.formats(clips, tokens))
+        shape = _attempt("decode gives every declared modality, at the clip's shape, without NaN", lambda: self.shapes(clips, tokens))
+        yield shape
+        if not shape.passed:
+            return
+        recon = self.decode(clips, tokens)
+        yield _attempt("decode twice gives the same clip", lambda: _same_clips(recon, self.decode(clips, tokens), 0.0))
+        yield _attempt("a clip's decoding does not depend on the batch", lambda: self.batch_clips(clips, recon))
+        fresh = "a fresh process decodes the same clip from the token bytes alone"
+        yield _attempt(fresh, lambda: self.fresh(clips, tokens, recon))
+
+    def encode(self, clips: ClipBatch) -> Tokens:
+        with plugin_code("encode failed"), time_limit(self.timeout_s), self.apart(), torch.inference_mode():
+            return self.tokenizer.encode(clips.copy())
+
+    def decode(self, clips: ClipBatch, tokens: Tokens) -> ClipBatch:
+        received = payload.from_bytes(_bytes(tokens))
+        with plugin_code("decode failed"), time_limit(self.timeout_s), self.apart(), torch.inference_mode():
+            made = self.tokenizer.decode(received)
+        return conform(clips, made, self.tokenizer.info.modalities)
+
+    def tokens(self, clips: ClipBatch) -> str:
+        tokens = self.encode(clips)
+        payload.check(tokens, len(clips))
+        check_duration(tokens, clips)
+        streams = ", ".join(f"{s}: {tuple(c.shape)} of {tokens.vocab_sizes[s]:,}" for s, c in tokens.codes.items())
+        return f"{streams}; {len(payload.to_bytes(tokens, 0)):,} bytes a clip"
+
+    def batch_tokens(self, clips: ClipBatch, tokens: Tokens) -> str:
+        for clip in range(len(clips)):
+            alone = payload.to_bytes(self.encode(clips.select([clip])), 0)
+            if alone != payload.to_bytes(tokens, clip):
+                raise AvbenchError(f"clip {clip} encoded alone has other tokens than in a batch of {len(clips)}")
+        return "alone and in a batch, bit for bit"
+
+    def formats(self, clips: ClipBatch, tokens: Tokens) -> str:
+        """Also of clips without picture and sound: what a format could carry is not counted as bits."""
+        empty = replace(
+            clips, video=None if clips.video is None else clips.video * 0, audio=None if clips.audio is None else clips.audio * 0
         )
+        formats = {payload.format_of(data) for batch in (tokens, self.encode(empty)) for data in _bytes(batch)}
+        if len(formats) > 1:
+            raise AvbenchError("streams, codebooks, vocab sizes or fixed lengths differ from clip to clip; what differs belongs in codes")
+        return "of clips with and without content"
+
+    def shapes(self, clips: ClipBatch, tokens: Tokens) -> str:
+        recon = self.decode(clips, tokens)
+        parts = {"video": recon.video, "audio": recon.audio}
+        return ", ".join(f"{name} {tuple(part.shape)}" for name, part in parts.items() if part is not None)
+
+    def batch_clips(self, clips: ClipBatch, recon: ClipBatch) -> str:
+        worst = ""
+        for clip in range(len(clips)):
+            alone = clips.select([clip])
+            worst = _same_clips(recon.select([clip]), self.decode(alone, self.encode(alone)), TOLERANCE)
+        return worst
+
+    def fresh(self, clips: ClipBatch, tokens: Tokens, recon: ClipBatch) -> str:
+        spec = DecoderSpec(tokenizer=self.name, checkpoint=None if self.checkpoint is None else str(self.checkpoint), seed=0)
+        modalities = self.tokenizer.info.modalities
+        worker = Worker(spec, torch.device("cpu"), modalities, timeout_s=self.timeout_s)
+        try:
+            other = worker.decode(_bytes(tokens), seed=0, most=room_for(clips)).clips
+        finally:
+            worker.close()
+        return _same_clips(recon, conform(clips, other, modalities), TOLERANCE)
+
+
+def _renamed(clips: ClipBatch) -> ClipBatch:
+    """Names as files have them: a tokenizer shall not see by a clip's name that it is being checked."""
+    names = tuple(f"{secrets.token_hex(6)}_{clip:06d}.mp4" for clip in range(len(clips)))
+    return replace(clips, ids=names, labels=("playing harp", "dog barking", "rain"))
 
 
 def _attempt(rule: str, trial: Callable[[], str]) -> Finding:
@@ -86,58 +177,15 @@ def _attempt(rule: str, trial: Callable[[], str]) -> Finding:
         return Finding(rule=rule, passed=False, detail=text)
 
 
-def _info(tokenizer: Tokenizer) -> str:
-    info = tokenizer.info
-    check_info(info)
-    return f"{info.name} {info.revision}: {' and '.join(sorted(info.modalities))}, {info.parameters:,} parameters"
-
-
-def _encode(tokenizer: Tokenizer, clips: ClipBatch) -> Tokens:
-    with torch.inference_mode():
-        return tokenizer.encode(clips.copy())
-
-
-def _decode(tokenizer: Tokenizer, clips: ClipBatch, tokens: Tokens) -> ClipBatch:
-    received = payload.from_bytes([payload.to_bytes(tokens, clip) for clip in range(len(clips))])
-    with torch.inference_mode():
-        return conform(clips, tokenizer.decode(received), tokenizer.info.modalities)
-
-
-def _tokens(tokenizer: Tokenizer, clips: ClipBatch) -> str:
-    tokens = _encode(tokenizer, clips)
-    payload.check(tokens, len(clips))
-    check_duration(tokens, clips)
-    streams = ", ".join(f"{s}: {tuple(c.shape)} of {tokens.vocab_sizes[s]:,}" for s, c in tokens.codes.items())
-    return f"{streams}; {len(payload.to_bytes(tokens, 0)):,} bytes a clip"
+def _bytes(tokens: Tokens) -> list[bytes]:
+    return [payload.to_bytes(tokens, clip) for clip in range(len(tokens))]
 
 
 def _same_tokens(a: Tokens, b: Tokens) -> str:
-    for clip in range(len(a)):
-        if payload.to_bytes(a, clip) != payload.to_bytes(b, clip):
+    for clip, (one, other) in enumerate(zip(_bytes(a), _bytes(b), strict=True)):
+        if one != other:
             raise AvbenchError(f"clip {clip} has other tokens the second time")
     return "bit for bit"
-
-
-def _batch_tokens(tokenizer: Tokenizer, clips: ClipBatch, tokens: Tokens) -> str:
-    for clip in range(len(clips)):
-        alone = payload.to_bytes(_encode(tokenizer, clips.select([clip])), 0)
-        if alone != payload.to_bytes(tokens, clip):
-            raise AvbenchError(f"clip {clip} encoded alone has other tokens than in a batch of {len(clips)}")
-    return "alone and in a batch, bit for bit"
-
-
-def _shapes(tokenizer: Tokenizer, clips: ClipBatch, tokens: Tokens) -> str:
-    recon = _decode(tokenizer, clips, tokens)
-    parts = {"video": recon.video, "audio": recon.audio}
-    return ", ".join(f"{name} {tuple(part.shape)}" for name, part in parts.items() if part is not None)
-
-
-def _batch_clips(tokenizer: Tokenizer, clips: ClipBatch, recon: ClipBatch) -> str:
-    worst = ""
-    for clip in range(len(clips)):
-        alone = clips.select([clip])
-        worst = _same_clips(recon.select([clip]), _decode(tokenizer, alone, _encode(tokenizer, alone)), TOLERANCE)
-    return worst
 
 
 def _same_clips(a: ClipBatch, b: ClipBatch, tolerance: float) -> str:
@@ -150,11 +198,9 @@ def _same_clips(a: ClipBatch, b: ClipBatch, tolerance: float) -> str:
     return f"largest difference {largest:.3g}"
 
 
-def _fresh(name: str, checkpoint: Path | None, modalities: frozenset[str], clips: ClipBatch, tokens: Tokens, recon: ClipBatch) -> str:
-    spec = DecoderSpec(tokenizer=name, checkpoint=None if checkpoint is None else str(checkpoint), seed=0)
-    worker = Worker(spec, torch.device("cpu"), modalities)
-    try:
-        other = worker.decode([payload.to_bytes(tokens, clip) for clip in range(len(clips))], seed=0).clips
-    finally:
-        worker.close()
-    return _same_clips(recon, conform(clips, other, modalities), TOLERANCE)
+def _switches(apart: Apart, before: Switches) -> str:
+    """Metrics and other plugins have switches of their own, but the other half of an "A+B" shares them."""
+    left = apart.left(before)
+    if left:
+        raise AvbenchError(f"it leaves {'; '.join(left)}; set them around your own code and put them back")
+    return "after loading, encode and decode"

@@ -1,6 +1,8 @@
 """Is what came back a clip of the split? Checked, never guessed: what a decoder gets wrong fails the clip and says what was seen."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,10 +19,27 @@ def check_info(info: TokenizerInfo) -> None:
     """Raises AvbenchError for facts that a row, an id or the checks below could not be made of."""
     if not isinstance(info, TokenizerInfo):
         raise AvbenchError(f"info is {type(info).__name__}, not TokenizerInfo")
+    for name in ("name", "revision", "trained_on", "kind"):
+        text = getattr(info, name)
+        if not isinstance(text, str) or not text.isprintable():
+            raise AvbenchError(f"info.{name} is {text!r}; one line of printable text is needed")
     if not info.name or not info.revision:
         raise AvbenchError(f"info.name ({info.name!r}) and info.revision ({info.revision!r}) must not be empty")
     if not isinstance(info.modalities, frozenset | set) or not info.modalities or info.modalities - MODALITIES:
         raise AvbenchError(f'info.modalities is {info.modalities!r}; it must be a frozenset of "video", "audio" or both')
+    if type(info.parameters) is not int or info.parameters < 0:
+        raise AvbenchError(f"info.parameters is {info.parameters!r}; an int of 0 or more is needed")
+    for name in ("sample_rate", "resolution", "fps"):
+        number, whole = getattr(info, name), name != "fps"
+        if number is not None and not (type(number) in ((int,) if whole else (int, float)) and 0 < number < 2**31):
+            raise AvbenchError(f"info.{name} is {number!r}; {'an int' if whole else 'a number'} above 0, or None, is needed")
+    lengths = info.stream_lengths
+    if lengths is not None and not (
+        isinstance(lengths, Mapping) and all(type(length) is int and length > 0 for length in lengths.values())
+    ):
+        raise AvbenchError(f"info.stream_lengths is {lengths!r}; it says how many positions each stream has, in ints above 0")
+    if info.shipped_generator is not None and not isinstance(info.shipped_generator, Path):
+        raise AvbenchError(f"info.shipped_generator is {info.shipped_generator!r}; a Path, or None, is needed")
 
 
 def check_duration(tokens: Tokens, reference: ClipBatch) -> None:

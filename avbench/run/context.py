@@ -9,6 +9,7 @@ from avbench import world as distributed
 from avbench.data.batches import Split
 from avbench.metric import Metric
 from avbench.run import identity
+from avbench.run.worker import TIMEOUT_S
 from avbench.task import Task
 from avbench.types import RunSpec
 
@@ -25,6 +26,7 @@ class Context:
     metrics: dict[str, Metric]
     unavailable: dict[str, str]
     facts: dict[str, Any]
+    timeout_s: float = TIMEOUT_S  # for encode, decode or a metric of a batch
 
     @property
     def run_id(self) -> str:

@@ -18,16 +18,17 @@ from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
 from avbench.metric import Metric, MetricOptions, MetricUnavailable
 from avbench.paths import cache_root
-from avbench.run import identity, manifest, summary
+from avbench.run import identity, manifest, payload, summary
 from avbench.run.conform import check_info
 from avbench.run.context import Context
 from avbench.run.measure import measure_batch
 from avbench.run.passage import Encoded, Reconstruction, decode, encode, total
 from avbench.run.samples import has_sample
 from avbench.run.store import RunStore
-from avbench.run.worker import Decoder, InProcess, Worker
+from avbench.run.worker import TIMEOUT_S, Decoder, InProcess, Worker
+from avbench.switches import fixed
 from avbench.task import Task
-from avbench.types import ClipBatch, RunSpec
+from avbench.types import ClipBatch, ClipFailure, RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +46,24 @@ class Run:
         return int(self.result["num_failed"])
 
 
-def evaluate(spec: RunSpec, *, runs_dir: Path = Path("runs"), fresh: bool = False, save_samples: int = 0, isolate: bool = True) -> Run:
+def evaluate(
+    spec: RunSpec,
+    *,
+    runs_dir: Path = Path("runs"),
+    fresh: bool = False,
+    save_samples: int = 0,
+    isolate: bool = True,
+    timeout_s: float = TIMEOUT_S,
+) -> Run:
     """Evaluate `spec`, resuming what `runs_dir` holds of it. Raises AvbenchError; a clip that fails is a row, not an error.
 
     isolate: decode in another interpreter. Without it a tokenizer may hand its decoder more than bytes: for measuring the cost, and for
-    objects that another process cannot load; the manifest says so.
+    objects that another process cannot load; the manifest says so. timeout_s: for encode, decode or a metric of a batch.
     """
     task, world, device = _load_task(spec)
-    decoder = _decoder(task, device, isolate)  # a worker loads while this process loads the rest
+    decoder = _decoder(task, device, isolate, timeout_s)  # a worker loads while this process loads the rest
     try:
-        context = _load_rest(spec, task, world, device)
+        context = replace(_load_rest(spec, task, world, device), timeout_s=timeout_s)
         store = RunStore(runs_dir / context.run_id)
         return _main(context, store, decoder, fresh, save_samples) if world.is_main else _assist(context, store, decoder)
     finally:
@@ -104,22 +113,24 @@ def _load_task(spec: RunSpec) -> tuple[Task, distributed.World, torch.device]:
     if not world.is_main:
         world.wait()  # the first process prepares clips and fetches weights; the others find them
     task = registry.load_task(spec.task)
-    task.load(spec, device)
+    with task.switches():
+        task.load(spec, device)
     check_info(task.info)
     return task, world, device
 
 
-def _decoder(task: Task, device: torch.device, isolate: bool) -> Decoder:
+def _decoder(task: Task, device: torch.device, isolate: bool, timeout_s: float) -> Decoder:
     if task.decoder is None or not isolate:
         return InProcess(task, device)
-    return Worker(task.decoder, device, task.info.modalities)
+    return Worker(task.decoder, device, task.info.modalities, timeout_s=timeout_s)
 
 
 def _load_rest(spec: RunSpec, task: Task, world: distributed.World, device: torch.device) -> Context:
     split = splits.load(spec.split, limit=spec.limit, progress=world.is_main)
     if not split.clips:
         raise AvbenchError(f"split {spec.split} has no clips. {split.note}")
-    task.begin(split)
+    with task.switches():
+        task.begin(split)
     metrics, unavailable = _load_metrics(spec, task, split, device)
     spec = replace(spec, device=device.type)
     facts = identity.facts_of(
@@ -153,13 +164,12 @@ def _load_metrics(spec: RunSpec, task: Task, split: splits.Split, device: torch.
         try:
             reason = task.missing(registry.metric_info(name))
             if reason is None:
-                metrics[name] = registry.load_metric(name, options)
+                with fixed():
+                    metrics[name] = registry.load_metric(name, options)
             else:
                 unavailable[name] = reason
         except (MetricUnavailable, AvbenchError) as error:
             unavailable[name] = str(error)
-        except Exception as error:  # a plugin's constructor may raise anything
-            unavailable[name] = f"cannot be constructed: {type(error).__name__}: {error}"
     return metrics, unavailable
 
 
@@ -241,7 +251,9 @@ def _pass(
         seconds = total([encoded.seconds, *(clips.seconds for clips in reconstructions)])
     if metrics:
         ids = [clip.id for clip in context.split.clips[batch.index * size : (batch.index + 1) * size]]
-        result = measure_batch(metrics, reconstructions, failures, index=batch.index, ids=ids, device=context.device)
+        result = measure_batch(
+            metrics, reconstructions, failures, index=batch.index, ids=ids, device=context.device, timeout_s=context.timeout_s
+        )
         seconds |= {**result.seconds, "read": waited, "total": time.perf_counter() - started + waited}
         keys = context.metric_keys
         store.save(replace(result, seconds=seconds, measured={name: keys[name] for name in metrics}))
@@ -255,10 +267,23 @@ def _bytes_of(context: Context, store: RunStore, index: int, clips: ClipBatch, s
     if not lacking:
         return payloads, Encoded()
     torch.manual_seed(seed)
-    encoded = encode(context.task, clips.select(lacking).to(context.device))
+    encoded = encode(context.task, clips.select(lacking).to(context.device), context.timeout_s)
+    encoded = _of_one_format(store, encoded)
     payloads = {clip_id: data for clip_id, data in (payloads | encoded.payloads).items() if clip_id in clips.ids}
     store.save_tokens(index, payloads)
     return payloads, encoded
+
+
+def _of_one_format(store: RunStore, encoded: Encoded) -> Encoded:
+    """Without the clips whose streams are not the run's: what differs from clip to clip would reach the decoder and count nowhere."""
+    agreed = next((store.agreed_format(payload.format_of(data)) for data in encoded.payloads.values()), b"")
+    odd = [clip_id for clip_id, data in encoded.payloads.items() if payload.format_of(data) != agreed]
+    reason = "encode failed: streams, codebooks, vocab sizes or fixed lengths are not those of the run's first clip"
+    return replace(
+        encoded,
+        payloads={clip_id: data for clip_id, data in encoded.payloads.items() if clip_id not in odd},
+        failures=(*encoded.failures, *(ClipFailure(id=clip_id, label=None, reason=reason) for clip_id in odd)),
+    )
 
 
 def _save_samples(task: Task, store: RunStore, clips: Reconstruction, ids: set[str]) -> None:

@@ -1,18 +1,19 @@
 """Every metric's rows of a batch of reconstructions. What a metric raises costs the clip it raised on, and is written down."""
 
-import contextlib
-import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from avbench.contain import plugin_code, time_limit
+from avbench.errors import AvbenchError
 from avbench.metric import Metric, MetricUnavailable
 from avbench.run.passage import Reconstruction, total
 from avbench.run.store import BatchResult, ClipRow
-from avbench.run.worker import peak_memory_mb
+from avbench.run.worker import TIMEOUT_S, peak_memory_mb
+from avbench.switches import fixed
 from avbench.types import ClipFailure
 
 
@@ -24,9 +25,10 @@ def measure_batch(
     index: int,
     ids: Sequence[str],
     device: torch.device,
+    timeout_s: float = TIMEOUT_S,
 ) -> BatchResult:
-    """Rows (in the order of `ids`), features and timings of batch number `index`."""
-    measured = [_measure(metrics, clips) for clips in reconstructions]
+    """Rows (in the order of `ids`), features and timings of batch number `index`. timeout_s: for each metric."""
+    measured = [_measure(metrics, clips, timeout_s) for clips in reconstructions]
     return BatchResult(
         index=index,
         rows=_in_order(ids, [row for part in measured for row in part.rows], failures),
@@ -36,30 +38,6 @@ def measure_batch(
     )
 
 
-@contextlib.contextmanager
-def switches() -> Iterator[None]:
-    """What metrics run under, whatever a tokenizer's code has left behind: float32 and nothing less, fixed seeds, no autotuning."""
-    dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
-    cudnn = (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic)
-    states = (torch.random.get_rng_state(), np.random.get_state(), random.getstate())
-    try:
-        torch.set_default_dtype(torch.float32)
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, False, True
-        torch.manual_seed(0)
-        np.random.seed(0)
-        random.seed(0)
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), torch.inference_mode():
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
-        torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = cudnn
-        torch.random.set_rng_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
     rows: list[ClipRow]
@@ -67,14 +45,19 @@ class _Measured:
     seconds: dict[str, float]
 
 
-def _measure(metrics: Mapping[str, Metric], clips: Reconstruction) -> _Measured:
+def _measure(metrics: Mapping[str, Metric], clips: Reconstruction, timeout_s: float) -> _Measured:
     values: list[dict[str, float | None]] = [{} for _ in clips.reference.ids]
     errors: list[dict[str, str]] = [{} for _ in clips.reference.ids]
     features: dict[str, np.ndarray] = {}
     seconds: dict[str, float] = {}
+    given = clips.copy()
     for name, metric in metrics.items():
         started = time.perf_counter()
-        rows, reasons = _update(metric, clips)
+        rows, reasons = _update(metric, given, clips, timeout_s)
+        # Metrics share what they get, and features of it, until one writes into it. Comparing takes as long as PSNR, so only a plugin's
+        # are looked at; tests/run/test_measure.py has every one of ours leave its clips as they were.
+        if not type(metric).__module__.startswith("avbench.") and not given.same_as(clips):
+            given = clips.copy()
         if rows is None or rows.ndim == 1:
             for clip, row in enumerate(values):
                 row[name] = float(rows[clip]) if rows is not None and np.isfinite(rows[clip]) else None
@@ -88,15 +71,18 @@ def _measure(metrics: Mapping[str, Metric], clips: Reconstruction) -> _Measured:
     return _Measured(rows=rows_out, features=features, seconds=seconds)
 
 
-def _update(metric: Metric, clips: Reconstruction) -> tuple[np.ndarray | None, dict[int, str]]:
-    """A metric's rows (B, ...), NaN for clips on which it raised, and the reasons; None where it raised on all."""
+def _update(metric: Metric, given: Reconstruction, clips: Reconstruction, timeout_s: float) -> tuple[np.ndarray | None, dict[int, str]]:
+    """A metric's rows (B, ...), NaN for clips on which it raised, and the reasons; None where it raised on all.
+
+    given: what it gets, `clips` that may be written into.
+    """
     try:
-        return _rows(metric, clips), {}
-    except Exception as error:
+        return _rows(metric, given, timeout_s), {}
+    except (AvbenchError, MetricUnavailable) as error:
         if len(clips.reference) == 1:
-            text = str(error) if isinstance(error, MetricUnavailable) else f"{type(error).__name__}: {error}"
-            return None, {0: text[:300]}
-    alone = [_update(metric, clips.select(clip)) for clip in range(len(clips.reference))]
+            return None, {0: str(error)[:300]}
+    singles = [clips.select(clip) for clip in range(len(clips.reference))]
+    alone = [_update(metric, single.copy(), single, timeout_s) for single in singles]
     shape = next((rows.shape for rows, _ in alone if rows is not None), None)
     reasons = {clip: reason[0] for clip, (_, reason) in enumerate(alone) if reason}
     if shape is None:
@@ -104,13 +90,12 @@ def _update(metric: Metric, clips: Reconstruction) -> tuple[np.ndarray | None, d
     return np.concatenate([np.full(shape, np.nan) if rows is None else rows for rows, _ in alone]), reasons
 
 
-def _rows(metric: Metric, clips: Reconstruction) -> np.ndarray:
-    with switches():
-        rows = metric.update(clips.reference, clips.recon, clips.tokens)
-    array = rows.detach().float().cpu().numpy()
-    if array.ndim == 0 or array.shape[0] != len(clips.reference):
-        raise ValueError(f"{metric.info.name} gave rows of shape {array.shape} for {len(clips.reference)} clips")
-    return array
+def _rows(metric: Metric, clips: Reconstruction, timeout_s: float) -> np.ndarray:
+    with plugin_code("", MetricUnavailable), time_limit(timeout_s), fixed():
+        array = metric.update(clips.reference, clips.recon, clips.tokens).detach().float().cpu().numpy()
+        if array.ndim == 0 or array.shape[0] != len(clips.reference):
+            raise ValueError(f"{metric.info.name} gave rows of shape {array.shape} for {len(clips.reference)} clips")
+        return array
 
 
 def _joined(parts: list[tuple[dict[str, np.ndarray], int]]) -> dict[str, np.ndarray]:

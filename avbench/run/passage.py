@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import torch
 
+from avbench.contain import plugin_code, time_limit
 from avbench.errors import AvbenchError
 from avbench.run import payload
 from avbench.run.conform import check_duration, conform
-from avbench.run.worker import CannotLoad, Decoder
+from avbench.run.worker import TIMEOUT_S, CannotLoad, Decoder, room_for
 from avbench.task import Task
 from avbench.types import ClipBatch, ClipFailure, Tokens
 
@@ -45,10 +46,21 @@ class Reconstruction:
         )
         return replace(self, reference=self.reference.select([clip]), recon=self.recon.select([clip]), tokens=tokens)
 
+    def copy(self) -> "Reconstruction":
+        """The same in memory of its own."""
+        return replace(self, reference=self.reference.copy(), recon=self.recon.copy(), tokens=self.tokens.copy())
 
-def encode(task: Task, reference: ClipBatch) -> Encoded:
-    """The whole batch at once; if anything goes wrong, each clip alone."""
-    done, failures = _whole_or_each(reference, lambda clips, _: _encode(task, clips))
+    def same_as(self, other: "Reconstruction") -> bool:
+        """Whether every number is the same."""
+        pairs = [(self.reference, other.reference), (self.recon, other.recon)]
+        parts = [(a.video, b.video) for a, b in pairs] + [(a.audio, b.audio) for a, b in pairs]
+        same = all(a is b if a is None or b is None else torch.equal(a, b) for a, b in parts)
+        return same and self.tokens.same_as(other.tokens)
+
+
+def encode(task: Task, reference: ClipBatch, timeout_s: float = TIMEOUT_S) -> Encoded:
+    """The whole batch at once; if anything goes wrong, each clip alone. timeout_s: for each attempt."""
+    done, failures = _whole_or_each(reference, lambda clips, _: _encode(task, clips, timeout_s))
     return Encoded(
         payloads={clip_id: data for part in done for clip_id, data in part.payloads.items()},
         failures=tuple(failures),
@@ -95,14 +107,11 @@ def _failure(clip: ClipBatch, error: Exception) -> ClipFailure:
     return ClipFailure(id=clip.ids[0], label=clip.labels[0], reason=text[:500])
 
 
-def _encode(task: Task, reference: ClipBatch) -> Encoded:
+def _encode(task: Task, reference: ClipBatch, timeout_s: float) -> Encoded:
     given = reference.copy()  # a tokenizer that writes into its input must not change what it is measured against
     started = time.perf_counter()
-    try:
-        with torch.inference_mode():
-            tokens = task.produce(given)
-    except (Exception, SystemExit) as error:
-        raise AvbenchError(f"encode failed: {type(error).__name__}: {error}") from error
+    with plugin_code("encode failed"), time_limit(timeout_s), task.switches(), torch.inference_mode():
+        tokens = task.produce(given)
     if given.video is not None and given.video.is_cuda:
         torch.cuda.synchronize(given.video.device)
     encoded = time.perf_counter()
@@ -114,7 +123,7 @@ def _encode(task: Task, reference: ClipBatch) -> Encoded:
 
 def _decode(task: Task, decoder: Decoder, reference: ClipBatch, payloads: list[bytes], seed: int) -> Reconstruction:
     started = time.perf_counter()
-    made = decoder.decode(payloads, seed=seed)
+    made = decoder.decode(payloads, seed=seed, most=room_for(reference))
     recon = conform(reference, made.clips, task.info.modalities)
     seconds = {"decode": made.seconds, "transfer": time.perf_counter() - started - made.seconds}
     tokens = payload.from_bytes(payloads)

@@ -88,6 +88,12 @@ def from_bytes(payloads: Sequence[bytes]) -> Tokens:
     return Tokens(codes=codes, vocab_sizes=vocab_sizes, duration_s=duration_s, lengths=lengths or None)
 
 
+def format_of(payload: bytes) -> bytes:
+    """What a payload says of its streams but for variable lengths: names, order, codebooks, fixed lengths, vocab sizes, duration."""
+    duration_s, streams, _ = _read(payload, 0)
+    return repr((duration_s, [_kind(stream) for stream in streams])).encode()
+
+
 def check(tokens: Tokens, batch_size: int) -> None:
     """Raise AvbenchError unless `tokens` are what `Tokens` promises, for `batch_size` clips. Names stream, clip, position and value.
 
@@ -103,6 +109,8 @@ def check(tokens: Tokens, batch_size: int) -> None:
 
 def _check_structure(tokens: Tokens) -> None:
     """Everything that can be told without looking at the codes."""
+    if not isinstance(tokens, Tokens):
+        raise AvbenchError(f"encode returned {type(tokens).__name__}, not Tokens")
     if not 1 <= len(tokens.codes) <= MAX_STREAMS:
         raise AvbenchError(f"tokens have {len(tokens.codes)} streams; 1 to {MAX_STREAMS} can be stored")
     if not isinstance(tokens.duration_s, int | float):
@@ -120,10 +128,10 @@ def _check_structure(tokens: Tokens) -> None:
 
 def _check_stream(tokens: Tokens, name: str) -> None:
     codes, vocab, where = tokens.codes[name], tokens.vocab_sizes[name], f'stream "{name}"'
-    if not (name.isascii() and name.isprintable() and 1 <= len(name) <= MAX_NAME):
+    if not (type(name) is str and name.isascii() and name.isprintable() and 1 <= len(name) <= MAX_NAME):
         raise AvbenchError(f"{where}: a stream's name is 1 to {MAX_NAME} printable ASCII characters")
-    if not isinstance(codes, torch.Tensor) or codes.is_meta:
-        kind = "a tensor without data (device meta)" if isinstance(codes, torch.Tensor) else f"a {type(codes).__name__}"
+    if type(codes) is not torch.Tensor or codes.is_meta:
+        kind = "a tensor without data (device meta)" if type(codes) is torch.Tensor else f"a {type(codes).__name__}"
         raise AvbenchError(f"{where}: codes are {kind}; an int64 tensor (B, K, L) is needed")
     if codes.dtype != torch.int64 or codes.dim() != 3:
         raise AvbenchError(f"{where}: codes are {codes.dtype} of shape {tuple(codes.shape)}; int64 (B, K, L) is needed")
@@ -135,6 +143,8 @@ def _check_stream(tokens: Tokens, name: str) -> None:
     if type(vocab) is not int or not 1 <= vocab <= MAX_VOCAB:
         raise AvbenchError(f"{where}: vocab size is {vocab!r}; an int from 1 to {MAX_VOCAB} is needed")
     lengths = (tokens.lengths or {}).get(name)
+    if lengths is not None and type(lengths) is not torch.Tensor:
+        raise AvbenchError(f"{where}: lengths are a {type(lengths).__name__}; an int64 tensor ({batch_size},) is needed")
     if lengths is not None and (lengths.dtype != torch.int64 or lengths.shape != (batch_size,)):
         raise AvbenchError(f"{where}: lengths are {lengths.dtype} of shape {tuple(lengths.shape)}; int64 ({batch_size},) is needed")
 

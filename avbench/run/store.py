@@ -2,14 +2,14 @@
 
 manifest.json   spec, versions, git commit, hardware, tokenizer, split, protocols
 parts/00012.npz one finished batch: its rows and features; appears whole (rename) or not at all
-tokens/         the bytes that the decoder got, a file a batch; whoever asks for another metric later decodes them and encodes nothing
+tokens/         the bytes that the decoder got, a file a batch; whoever asks for another metric later decodes them and encodes nothing;
+                format: what they say of their streams, the same for every clip
 clips.jsonl     one line a clip, appended as batches finish, rewritten in the split's order from the parts in the end
 features.npz    rows of the distribution metrics (FVD, FAD, ...), ok clips in the split's order
 result.json     the values, with intervals; there only when the run is complete
 """
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
@@ -25,6 +25,7 @@ import numpy as np
 
 from avbench.errors import AvbenchError
 from avbench.files import atomic, disk_errors, open_regular, read_json
+from avbench.locks import alone
 
 MAX_RESULT_BYTES = 1 << 23  # a real result.json has about 20 kB
 MAX_PART_BYTES = 1 << 30  # unpacked: of a batch of 64 clips it has 10 MB
@@ -98,12 +99,9 @@ class RunStore:
     @contextlib.contextmanager
     def lock(self, on_wait: str = "another process works on this run; waiting for it") -> Iterator[None]:
         """Exclusive use of the folder among processes of this machine; the kernel frees it when a process dies."""
-        with (self.folder / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(on_wait, flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as held:
+            with _disk_errors(self.folder):
+                held.enter_context(alone(self.folder / ".lock", on_wait))
             yield
 
     def clear(self) -> None:
@@ -132,6 +130,17 @@ class RunStore:
             self.tokens.mkdir(exist_ok=True)
             with atomic(self._tokens(index)) as file:
                 file.write(json.dumps(facts).encode() + b"\n" + body)
+
+    def agreed_format(self, format: bytes) -> bytes:
+        """What the clips of this run say of their streams (`payload.format_of`): `format`, if this is the first clip of all."""
+        path = self.tokens / "format"
+        with _disk_errors(self.folder):
+            self.tokens.mkdir(exist_ok=True)
+            with alone(self.tokens / ".lock", "another process writes here too; waiting for it"):
+                if not path.exists():
+                    with atomic(path) as file:
+                        file.write(format)
+            return path.read_bytes()
 
     def load_tokens(self, index: int) -> dict[str, bytes]:
         """What `save_tokens` kept; nothing where a file is missing or damaged: those clips are then encoded again."""

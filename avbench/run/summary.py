@@ -9,18 +9,23 @@ from typing import Any
 import numpy as np
 
 from avbench import stats
+from avbench.contain import plugin_code
 from avbench.data.splits import Split
+from avbench.errors import AvbenchError
 from avbench.metric import Metric
 from avbench.run.context import Context
 from avbench.run.identity import metric_key
-from avbench.run.store import BatchResult, RunStore
+from avbench.run.store import BatchResult, ClipRow, RunStore
+from avbench.switches import fixed
 from avbench.types import MetricValue
+
+MAX_REASONS = 10  # of failed clips, in a result
 
 
 def holds(result: dict[str, Any], context: Context) -> bool:
     """Whether a finished run's result names every metric of `context`. (That its rows are all there is for the caller to know.)"""
     names = {value.get("name") for value in result["values"]}
-    return {*context.metrics, *context.unavailable} <= names
+    return {*context.metrics, *context.unavailable} <= names and result.get("intervals") == stats.VERSION
 
 
 def summarise(context: Context, store: RunStore, earlier: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -47,12 +52,14 @@ def summarise(context: Context, store: RunStore, earlier: dict[str, Any] | None 
         "run_id": store.folder.name,
         "spec": context.spec.facts(),
         "tokenizer": info.facts(),
+        "checkpoint_sha256": context.facts["tokenizer"]["checkpoint"],
         "split": split_facts(context.split),
         "protocol": str(context.split.protocol),
         "num_clips": len(rows),
         "num_ok": len(rows) - num_failed,
         "num_failed": num_failed,
-        "failures": dict(Counter(row.reason for row in rows if row.status == "failed").most_common(10)),
+        "failures": _reasons(rows),
+        "intervals": stats.VERSION,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "values": sorted([*values, *stay], key=lambda value: str(value["name"])) if stay else values,
         "cost": [asdict(value) for value in _cost(context, parts)],
@@ -60,10 +67,23 @@ def summarise(context: Context, store: RunStore, earlier: dict[str, Any] | None 
     }
 
 
+def _reasons(rows: list[ClipRow]) -> dict[str, int]:
+    """Why clips failed -> how many, the most frequent first; from MAX_REASONS on, the rest together."""
+    counted = Counter(row.reason or "no reason given" for row in rows if row.status == "failed").most_common()
+    shown, rest = counted[:MAX_REASONS], counted[MAX_REASONS:]
+    return dict(shown) | ({f"{len(rest)} other reasons (clips.jsonl)": sum(count for _, count in rest)} if rest else {})
+
+
 def _facts(metric: Metric) -> dict[str, Any]:
     """Unit and direction, so that a table can rank a metric that it has never heard of, and the key that `_staying` looks at."""
     info = metric.info
-    return {"unit": info.unit, "higher_is_better": info.higher_is_better, "version": info.version, "key": metric_key(metric)}
+    return {
+        "unit": info.unit,
+        "higher_is_better": info.higher_is_better,
+        "best_is_reference": info.best_is_reference,
+        "version": info.version,
+        "key": metric_key(metric),
+    }
 
 
 def _staying(earlier: dict[str, Any] | None, parts: list[BatchResult], known: set[str]) -> list[dict[str, Any]]:
@@ -114,10 +134,11 @@ def _value(metric: Metric, rows: np.ndarray, parts: list[BatchResult], seed: int
     if blank.num_clips < info.min_clips:
         return replace(blank, reason=reason or f"needs {info.min_clips} clips, has {blank.num_clips}")
     try:
-        value = float(metric.compute(rows[usable]))
-        low, high = stats.bootstrap_interval(metric.compute, rows[usable], per_clip=info.per_clip, seed=seed)
-    except Exception as error:  # a plugin's compute may raise anything; the other metrics stand
-        return replace(blank, reason=f"compute failed: {type(error).__name__}: {error}")
+        with plugin_code("compute failed"), fixed():
+            value = float(metric.compute(rows[usable]))
+            low, high = stats.bootstrap_interval(metric.compute, rows[usable], per_clip=info.per_clip, seed=seed)
+    except AvbenchError as error:  # the other metrics stand
+        return replace(blank, reason=str(error))
     if not np.isfinite(value):
         return replace(blank, reason=reason or "the value is not a finite number")
     return replace(blank, value=value, ci_low=low, ci_high=high, reason=reason)

@@ -9,30 +9,31 @@ This module is both ends: `Worker` here, `python -m avbench.run.worker FD` there
 
 import contextlib
 import json
+import math
 import os
-import resource
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from avbench.contain import plugin_code
 from avbench.errors import AvbenchError
 from avbench.run import payload
 from avbench.task import DecoderSpec, Task
 from avbench.types import ClipBatch
 
 LOAD_TIMEOUT_S = 900.0
-TIMEOUT_S = 600.0  # of a batch; a decoder on a busy CPU may take minutes
+TIMEOUT_S = 1800.0  # for encode, decode or a metric of a batch: generous, a network on a busy CPU takes minutes (--timeout)
 MAX_HEADER = 2**16
-MAX_MODALITY_BYTES = 2**32
+ROOM = 4  # times what the clips themselves have: more is not taken, less is told by its shape, or trimmed
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8,
           torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)}  # fmt: skip
 _LENGTH = struct.Struct(">I")
@@ -54,11 +55,17 @@ class Decoded:
 class Decoder(Protocol):
     """Bytes to clips, in whatever process."""
 
-    def decode(self, payloads: Sequence[bytes], *, seed: int) -> Decoded:
-        """Raises AvbenchError where it fails."""
+    def decode(self, payloads: Sequence[bytes], *, seed: int, most: Mapping[str, int]) -> Decoded:
+        """Raises AvbenchError where it fails. most: modality -> how many numbers are taken (`room_for`)."""
         ...
 
     def close(self) -> None: ...
+
+
+def room_for(clips: ClipBatch) -> dict[str, int]:
+    """Modality -> the most numbers that a reconstruction of `clips` may have."""
+    parts = {"video": clips.video, "audio": clips.audio}
+    return {name: ROOM * part.numel() for name, part in parts.items() if part is not None}
 
 
 class InProcess:
@@ -67,15 +74,13 @@ class InProcess:
     def __init__(self, task: Task, device: torch.device) -> None:
         self.task, self.device = task, device
 
-    def decode(self, payloads: Sequence[bytes], *, seed: int) -> Decoded:
+    def decode(self, payloads: Sequence[bytes], *, seed: int, most: Mapping[str, int]) -> Decoded:
         torch.manual_seed(seed)
         with torch.inference_mode():
             tokens = payload.from_bytes(payloads).to(self.device)
             started = time.perf_counter()
-            try:
+            with plugin_code("decode failed"), self.task.switches():
                 clips = self.task.decode(tokens)
-            except (Exception, SystemExit) as error:
-                raise AvbenchError(f"decode failed: {type(error).__name__}: {error}") from error
             _synchronise(self.device)
         return Decoded(clips=clips, seconds=time.perf_counter() - started)
 
@@ -91,7 +96,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._start()
 
-    def decode(self, payloads: Sequence[bytes], *, seed: int) -> Decoded:
+    def decode(self, payloads: Sequence[bytes], *, seed: int, most: Mapping[str, int]) -> Decoded:
         """Clips on the CPU. Raises AvbenchError where these clips cannot be decoded, CannotLoad where none can."""
         if self._process is None:
             self._start()
@@ -100,11 +105,11 @@ class Worker:
         started = time.perf_counter()
         try:
             self._socket.settimeout(self.timeout_s)
-            _send(self._socket, {"sizes": [len(part) for part in payloads], "seed": seed}, *payloads)
+            _send(self._socket, {"sizes": [len(part) for part in payloads], "seed": seed, "most": dict(most)}, *payloads)
             header = _receive_header(self._socket, started + self.timeout_s)
             if "error" in header:
                 raise AvbenchError(str(header["error"])[:500])
-            clips = self._clips(header, len(payloads), started + self.timeout_s)
+            clips = self._clips(header, most, started + self.timeout_s)
             return Decoded(clips=clips, seconds=float(header["seconds"]), peak_memory_mb=float(header["peak_memory_mb"]))
         except TimeoutError as error:
             self._kill()
@@ -143,16 +148,14 @@ class Worker:
             raise CannotLoad(f"{self.spec.tokenizer} cannot be loaded in a process of its own: {str(answer['error'])[:500]}")
         self._ready = True
 
-    def _clips(self, header: dict[str, Any], count: int, deadline: float) -> ClipBatch:
+    def _clips(self, header: dict[str, Any], most: Mapping[str, int], deadline: float) -> ClipBatch:
         parts: dict[str, Tensor] = {}
         for name, told in header["parts"].items():
             dtype, shape = DTYPES[told["dtype"]], [int(size) for size in told["shape"]]
-            size = torch.tensor([], dtype=dtype).element_size()
-            for side in shape:
-                size *= side
-            if name not in self.modalities or not 1 <= len(shape) <= 8 or min(shape) < 1 or size > MAX_MODALITY_BYTES:
-                raise ValueError(f"{name} {told['dtype']} of shape {shape}, for {count} clips")
-            data = bytearray(size)
+            count = math.prod(shape)
+            if name not in self.modalities or not 1 <= len(shape) <= 8 or min(shape) < 1 or count > most[name]:
+                raise ValueError(f"{name} {told['dtype']} of shape {shape}")
+            data = bytearray(count * dtype.itemsize)
             _receive_into(self._socket, memoryview(data), deadline)
             parts[name] = torch.frombuffer(data, dtype=dtype).reshape(shape)
         return ClipBatch(
@@ -216,6 +219,10 @@ def peak_memory_mb(device: torch.device) -> float:
     """Most memory this process has held so far, in MB: of the GPU on a CUDA device, else resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)
 
@@ -254,7 +261,7 @@ def _serve(connection: socket.socket) -> None:
                 clips = tokenizer.decode(tokens)
                 _synchronise(device)
                 seconds = time.perf_counter() - started
-            header, bodies = _answer(clips, setup["modalities"])
+            header, bodies = _answer(clips, setup["modalities"], request["most"])
             header |= {"seconds": seconds, "peak_memory_mb": peak_memory_mb(device)}
         except (Exception, SystemExit) as error:
             _send(connection, {"error": f"decode failed: {type(error).__name__}: {error}"[:1000]})
@@ -262,10 +269,13 @@ def _serve(connection: socket.socket) -> None:
         _send(connection, header, *bodies)
 
 
-def _answer(clips: ClipBatch, modalities: Sequence[str]) -> tuple[dict[str, Any], list[memoryview]]:
+def _answer(clips: ClipBatch, modalities: Sequence[str], most: Mapping[str, int]) -> tuple[dict[str, Any], list[memoryview]]:
     if not isinstance(clips, ClipBatch):
         raise TypeError(f"it returned {type(clips).__name__}, not ClipBatch")
     found = {name: part for name, part in (("video", clips.video), ("audio", clips.audio)) if part is not None and name in modalities}
+    for name, part in found.items():
+        if part.numel() > most[name]:
+            raise ValueError(f"it returned {name} of shape {tuple(part.shape)}, over {ROOM} times what the clips have")
     tensors = {name: part.detach().cpu().contiguous() for name, part in found.items()}
     parts = {name: {"dtype": str(part.dtype).removeprefix("torch."), "shape": list(part.shape)} for name, part in tensors.items()}
     bodies = [part.reshape(-1).view(torch.uint8).numpy().data for part in tensors.values()]

@@ -99,7 +99,33 @@ def test_a_run_against_itself_shows_no_difference(tmp_path):
     rows = np.random.default_rng(0).normal(size=(40, 2, 3))
     a = save(tmp_path / "a", {"psnr": values(0, 25)}, features={"fvd": rows})
     comparison = compare(a, a, metric_compute=lambda name: shift_distance)
-    assert [row.verdict for row in comparison.rows if row.p_holm is not None] == ["no difference shown"] * 2
+    assert [row.verdict for row in comparison.rows if row.fixed] == ["the same on every clip"] * 2
+
+
+def test_what_is_equal_by_construction_takes_no_place_in_holms_family(tmp_path):
+    """Two composites with the same picture: every video metric is the same, and the rates differ by the same on every clip."""
+    psnr, sound, rate = values(0, 25), values(1, 5), dict.fromkeys(values(0, 0), 900.0)
+    a = save(tmp_path / "a", {"psnr": psnr, "ssim": psnr, "lpips": psnr, "bits_per_s": rate, "si_sdr": sound})
+    b = save(
+        tmp_path / "b",
+        {"psnr": psnr, "ssim": psnr, "lpips": psnr, "bits_per_s": dict.fromkeys(rate, 600.0), "si_sdr": shifted(sound, 0.03)},
+    )
+    comparison = compare(a, b)
+    sound_row = row(comparison, "si_sdr")
+    assert sound_row.p_holm == sound_row.difference.p_value  # a family of one
+    assert [row(comparison, name).verdict for name in ("psnr", "bits_per_s")] == [
+        "the same on every clip",
+        "B lower by the same on every clip",
+    ]
+    assert "Not tested and not counted there, since the difference is the same on every clip: PSNR, SSIM, LPIPS, kbit/s." in render(
+        comparison
+    )
+
+
+def test_a_quality_that_is_better_by_the_same_on_every_clip_is_a_result(tmp_path):
+    psnr = {f"clip-{i}": 20.0 + i for i in range(20)}
+    a, b = save(tmp_path / "a", {"psnr": psnr}), save(tmp_path / "b", {"psnr": {clip: value + 1 for clip, value in psnr.items()}})
+    assert row(compare(a, b), "psnr").verdict == "B better"
 
 
 def test_only_clips_that_are_ok_in_both_runs_count(tmp_path):

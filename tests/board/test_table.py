@@ -233,3 +233,65 @@ def test_unfinished_runs_are_named_and_are_not_rows(tmp_path):
     table = leaderboard(tmp_path, reported=False)
     assert table.groups == ()
     assert "half" in table.warnings[0]
+
+
+def test_a_metric_whose_best_is_the_real_clips_own_is_ranked_by_the_distance_to_it(tmp_path):
+    """Noise makes peaks, and some of them match: more AV-Align than the real clips have is no better than less."""
+    runs = [content("identity", [metric("av_align", 0.197)], kind="control")]
+    runs += [content(name, [metric("av_align", value)]) for name, value in (("noisy", 0.243), ("good", 0.19), ("fair", 0.21))]
+    rows = rows_of(leaderboard(save(tmp_path, *runs), reported=False))
+    assert {name: row.cells["av_align"].rank for name, row in rows.items()} == {"identity": 0, "noisy": 0, "good": 1, "fair": 2}
+    assert "AV-Align ≈" in render(leaderboard(tmp_path, reported=False), "text")
+
+
+def test_without_a_row_of_the_real_clips_nothing_is_ranked_by_the_distance_to_them(tmp_path):
+    runs = [content(name, [metric("av_align", value)]) for name, value in (("noisy", 0.243), ("good", 0.19))]
+    rows = rows_of(leaderboard(save(tmp_path, *runs), reported=False))
+    assert {row.cells["av_align"].rank for row in rows.values()} == {0}
+
+
+def test_a_plugins_metric_says_itself_that_the_real_clips_are_best(tmp_path):
+    stated = {"best_is_reference": True, "higher_is_better": None}
+    values = (("identity", 1.0), ("over", 1.3), ("under", 0.9))
+    runs = [
+        content(name, [{**metric("zeta", value), **stated}], kind="control" if name == "identity" else "learned") for name, value in values
+    ]
+    rows = rows_of(leaderboard(save(tmp_path, *runs), reported=False))
+    assert (rows["under"].cells["zeta"].rank, rows["over"].cells["zeta"].rank) == (1, 2)
+
+
+def test_two_checkpoints_of_one_file_name_are_two_rows_with_two_names(tmp_path):
+    runs = [
+        content(
+            "codec", [metric("psnr", value)], run_id=f"id-{value}", spec__checkpoint=f"/{folder}/model.pt", checkpoint_sha256=folder * 32
+        )
+        for folder, value in (("a1", 20.0), ("b2", 21.0))
+    ]
+    labels = sorted(rows_of(leaderboard(save(tmp_path, *runs), reported=False)))
+    assert len(labels) == 2
+    assert all(label.startswith("codec (model.pt) #") for label in labels)
+
+
+def test_one_checkpoint_that_was_moved_is_one_row(tmp_path):
+    runs = [
+        content("codec", [metric("psnr", value)], run_id=f"id-{value}", spec__checkpoint=path, checkpoint_sha256="a1" * 32)
+        for path, value in (("/old/model.pt", 20.0), ("/new/model.pt", 20.0))
+    ]
+    assert list(rows_of(leaderboard(save(tmp_path, *runs), reported=False))) == ["codec"]
+
+
+def test_two_plugins_that_give_themselves_one_name_are_two_rows(tmp_path):
+    runs = [
+        content("mine", [metric("psnr", value)], run_id=f"id-{value}", spec__tokenizer=f"{file}.py:Mine")
+        for file, value in (("a", 20.0), ("b", 21.0))
+    ]
+    assert len(rows_of(leaderboard(save(tmp_path, *runs), reported=False))) == 2
+
+
+def test_the_reasons_of_failed_clips_stand_under_the_table_with_their_counts(tmp_path):
+    failures = {"encode failed: ValueError: no": 2, "no audio stream": 1}
+    runs = [content("codec", [metric("psnr", 20.0, clips=98)], failed=3, failures=failures), content("other", [metric("psnr", 21.0)])]
+    text = " ".join(render(leaderboard(save(tmp_path, *runs), reported=False), "text").split())
+    assert (
+        "3 of 101 clips failed: values are over the 98 others, not ranked (2 x encode failed: ValueError: no; 1 x no audio stream)" in text
+    )

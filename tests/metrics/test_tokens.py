@@ -39,7 +39,14 @@ def test_streams_add_up_and_a_byte_stream_counts_its_own_length() -> None:
     codes = {"video": torch.zeros(2, 1, 1000, dtype=torch.int64), "audio": torch.zeros(2, 2, 100, dtype=torch.int64)}
     tokens = make(codes, {"video": 256, "audio": 16}, 2.0, {"video": torch.tensor([1000, 250])})
     assert metrics.tokens_per_second(tokens).tolist() == [(1000 + 200) / 2, (250 + 200) / 2]
-    assert metrics.bits_per_second(tokens).tolist() == [(8000 + 800) / 2, (2000 + 800) / 2]
+    assert metrics.bits_per_second(tokens).tolist() == [(8000 + 32 + 800) / 2, (2000 + 32 + 800) / 2]
+
+
+def test_lengths_of_a_stream_that_says_nothing_are_not_free() -> None:
+    """Codes of a vocab of one take no bits, but how many there are may tell 24 bits a stream."""
+    tokens = make({"video": torch.zeros(2, 1, 9, dtype=torch.int64)}, {"video": 1}, 2.0, {"video": torch.tensor([9, 3])})
+    received = payload.from_bytes([payload.to_bytes(tokens, clip) for clip in range(2)])
+    assert metrics.bits_per_second(received).tolist() == [16, 16]
 
 
 def test_histogram_keeps_codebooks_and_streams_apart_and_skips_padding() -> None:

@@ -2,8 +2,8 @@
 
 import json
 import os
+import resource
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from avbench.run.conform import check_info, conform
 from avbench.run.evaluate import Run, evaluate
 from avbench.run.store import RunStore
 from avbench.run.worker import CannotLoad, Worker
+from avbench.switches import Switches
 from avbench.task import DecoderSpec
 from avbench.tokenizer import TokenizerInfo
 from avbench.types import ClipBatch, RunSpec, Tokens
@@ -113,8 +114,33 @@ class WritesIntoTheSocket(Honest):
         return super().decode(tokens)
 
 class Huge(Honest):
+    """Twelve gigabytes, once they are sent."""
     def decode(self, tokens):
         return ClipBatch(video=torch.zeros(1).expand(3_000, 1_000, 1_000), fps=3.9, sample_rate=24_000)
+
+class LongSound(Honest):
+    info = TokenizerInfo(name="long", revision="1", modalities=frozenset({"audio"}), kind="classical")
+    def decode(self, tokens):
+        return ClipBatch(audio=torch.zeros(1).expand(len(tokens), 1, 10**9), fps=3.9, sample_rate=24_000)
+
+class SomewhatLong(LongSound):
+    def decode(self, tokens):
+        return ClipBatch(audio=torch.zeros(len(tokens), 1, 100_000), fps=3.9, sample_rate=24_000)
+
+class HangsInEncode(Honest):
+    def encode(self, batch):
+        while any(name.endswith("1.mp4") for name in batch.ids):
+            try:
+                time.sleep(1)
+            except Exception:
+                pass
+        return super().encode(batch)
+
+class TellsByTheVocab(Honest):
+    """A number of each clip stands in the header, where no bit is counted."""
+    def encode(self, batch):
+        tokens = super().encode(batch)
+        return Tokens(codes=tokens.codes, vocab_sizes={"video": 64 + int(batch.video.mean() * 1000)}, duration_s=tokens.duration_s)
 
 class LoadsOnce:
     """Cannot be made a second time."""
@@ -125,11 +151,18 @@ class LoadsOnce:
         marker.touch()
         return Honest()
 
-class LeavesAutocastOpen(Honest):
+class LeavesItsSwitches(Honest):
     def __init__(self):
         torch.autocast("cpu", torch.bfloat16).__enter__()
         torch.set_default_dtype(torch.float64)
+    def encode(self, batch):
+        tokens = super().encode(batch)
+        assert torch.is_autocast_enabled("cpu") and torch.get_default_dtype() == torch.float64  # its own are there again
         torch.set_float32_matmul_precision("medium")
+        torch.use_deterministic_algorithms(True)
+        torch.manual_seed(5)
+        torch.set_num_threads(3)
+        return tokens
 '''
 
 
@@ -142,16 +175,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test_cache: Path) ->
     return str(tmp_path / "cheats.py")
 
 
-@pytest.fixture(autouse=True)
-def clean_torch() -> Iterator[None]:
-    yield
-    torch.set_default_dtype(torch.float32)
-    torch.set_float32_matmul_precision("highest")
-    torch.set_autocast_enabled("cpu", False)
-
-
-def run(plugin: str, name: str, clips: Path, metrics: str = "psnr", **options: Any) -> Run:
-    return evaluate(RunSpec(tokenizer=f"{plugin}:{name}", split=f"folder:{clips}", metrics=tuple(metrics.split(",")), limit=4), **options)
+def run(plugin: str, name: str, clips: Path, metrics: str = "psnr", batch_size: int = 8, **options: Any) -> Run:
+    spec = RunSpec(tokenizer=f"{plugin}:{name}", split=f"folder:{clips}", metrics=tuple(metrics.split(",")), limit=4, batch_size=batch_size)
+    return evaluate(spec, **options)
 
 
 def rows(done: Run) -> list[dict[str, Any]]:
@@ -209,11 +235,37 @@ def test_what_decode_prints_is_no_answer(plugin: str, clip_folder: Path, capfd: 
     assert '{"parts": {}}' in err
 
 
-@pytest.mark.parametrize("name", ["WritesIntoTheSocket", "Huge"])
+@pytest.mark.parametrize("name", ["WritesIntoTheSocket"])
 def test_an_answer_that_is_no_clip_is_a_failed_row(plugin: str, clip_folder: Path, name: str) -> None:
     reasons = {row["reason"] for row in rows(run(plugin, name, clip_folder))}
     assert len(reasons) == 1
     assert reasons.pop().startswith("decode's process gave no clip that can be read")
+
+
+@pytest.mark.parametrize("name", ["Huge", "LongSound"])
+def test_more_than_a_few_times_the_clip_is_not_taken(plugin: str, clip_folder: Path, name: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reasons = {row["reason"] for row in rows(run(plugin, name, clip_folder))}
+    assert len(reasons) == 1
+    assert "over 4 times what the clips have" in reasons.pop()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kB
+
+
+def test_sound_that_is_a_little_longer_is_trimmed(plugin: str, clip_folder: Path) -> None:
+    assert run(plugin, "SomewhatLong", clip_folder, "si_sdr").num_failed == 0
+
+
+def test_an_encoder_that_hangs_costs_the_clip_it_hangs_on(plugin: str, clip_folder: Path) -> None:
+    done = run(plugin, "HangsInEncode", clip_folder, timeout_s=3.0)
+    failed = {row["id"].rpartition("/")[2]: row["reason"] for row in rows(done) if row["status"] == "failed"}
+    assert failed == {"1.mp4": "encode failed: no answer in 3 s (--timeout allows more)"}
+
+
+def test_what_differs_from_clip_to_clip_beside_the_codes_fails_the_clip(plugin: str, clip_folder: Path) -> None:
+    done = run(plugin, "TellsByTheVocab", clip_folder, batch_size=1)
+    reasons = [row["reason"] for row in rows(done)]
+    assert reasons[0] is None
+    assert set(reasons[1:]) == {"encode failed: streams, codebooks, vocab sizes or fixed lengths are not those of the run's first clip"}
 
 
 def test_a_decoder_that_hangs_is_ended_and_started_anew(plugin: str) -> None:
@@ -224,14 +276,14 @@ def test_a_decoder_that_hangs_is_ended_and_started_anew(plugin: str) -> None:
     try:
         for _ in range(2):
             with pytest.raises(AvbenchError, match="no answer in 2 s"):
-                worker.decode(payloads, seed=0)
+                worker.decode(payloads, seed=0, most={"video": 10**8})
     finally:
         worker.close()
 
 
 def test_a_worker_goes_when_its_main_process_closes_the_socket(plugin: str) -> None:
     worker = Worker(DecoderSpec(tokenizer=f"{plugin}:Honest", checkpoint=None, seed=0), torch.device("cpu"), frozenset({"video"}))
-    worker.decode(_payloads(plugin), seed=0)
+    worker.decode(_payloads(plugin), seed=0, most={"video": 10**8})
     process = worker._process
     assert process is not None
     worker._socket.close()
@@ -247,10 +299,13 @@ def test_a_tokenizer_that_no_other_process_can_load_is_an_error_not_rows(plugin:
 
 
 def test_metrics_run_under_the_cores_switches_whatever_was_left_behind(plugin: str, clip_folder: Path) -> None:
-    honest = run(plugin, "Honest", clip_folder, "psnr,ssim,lpips")
-    sloppy = run(plugin, "LeavesAutocastOpen", clip_folder, "psnr,ssim,lpips", isolate=False)
-    assert value(sloppy, "lpips") == pytest.approx(value(honest, "lpips"), rel=1e-3)
-    assert torch.get_float32_matmul_precision() == "medium"  # encode's own business
+    before = Switches.now()
+    honest = run(plugin, "Honest", clip_folder, "psnr,ssim,lpips,fvd", batch_size=2)
+    sloppy = run(plugin, "LeavesItsSwitches", clip_folder, "psnr,ssim,lpips,fvd", batch_size=2, runs_dir=Path("sloppy"))
+    assert sloppy.num_failed == 0
+    assert rows(sloppy) == rows(honest)
+    assert value(sloppy, "fvd") == value(honest, "fvd")
+    assert Switches.now() == before
 
 
 def test_a_metric_asked_for_later_decodes_the_kept_bytes_and_encodes_nothing(

@@ -121,4 +121,4 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path, capsys: pytest.Cap
     with store.lock():
         assert (folder / "released").exists()
     process.join()
-    assert "waiting" in capsys.readouterr().out
+    assert "waiting" in capsys.readouterr().err

@@ -59,6 +59,47 @@ def test_the_mean_interval_covers_the_true_mean_about_95_times_in_100():
     assert 0.91 <= hits / 400 <= 0.98
 
 
+@pytest.mark.parametrize(
+    ("count", "draw", "truth", "least"),
+    [
+        (10, lambda rng: rng.normal(3.0, 2.0, size=10), 3.0, 0.94),
+        (10, lambda rng: rng.exponential(size=10), 1.0, 0.91),
+        (25, lambda rng: rng.lognormal(0.0, 1.0, size=25), np.exp(0.5), 0.90),
+        (25, lambda rng: (rng.random(25) < 0.2) * 1.0, 0.2, 0.93),
+    ],
+    ids=["normal", "exponential", "lognormal", "share"],
+)
+def test_intervals_of_few_clips_cover_more_than_the_percentile_bootstrap_does(count, draw, truth, least):
+    """The percentile bootstrap alone: 91, 86, 86 and 95 % (benchmarks/small_samples.py)."""
+    rng = np.random.default_rng(5)
+    hits = 0
+    for trial in range(400):
+        low, high = mean_interval(draw(rng), num_resamples=400, seed=trial)
+        hits += low <= truth <= high
+    assert hits / 400 >= least
+
+
+def test_the_interval_of_few_clips_holds_students_and_that_of_fifty_is_the_bootstraps():
+    values = np.random.default_rng(0).exponential(size=50)
+    for count in (2, 5, 20, 49):
+        few = values[:count]
+        low, high = mean_interval(few)
+        student = scipy.stats.t.interval(0.95, count - 1, few.mean(), scipy.stats.sem(few))
+        assert low <= student[0] + 1e-12
+        assert high >= student[1] - 1e-12
+    low, high = mean_interval(values, num_resamples=20_000)
+    oracle = scipy.stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2))
+    assert (low, high) == pytest.approx(tuple(oracle.confidence_interval), abs=0.03 * (high - low))
+
+
+def test_a_paired_difference_of_few_clips_is_no_surer_than_students_t():
+    a = np.random.default_rng(0).normal(size=8)
+    b = a + np.random.default_rng(1).normal(0.3, 0.3, size=8)
+    found = paired_bootstrap(a, b)
+    assert found.p_value >= scipy.stats.ttest_rel(b, a).pvalue - 1e-9
+    assert found.ci_low <= scipy.stats.t.interval(0.95, 7, (b - a).mean(), scipy.stats.sem(b - a))[0] + 1e-12
+
+
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
     values = np.random.default_rng(0).normal(size=50)
     assert interval_of_mean(values, seed=3) == interval_of_mean(values, seed=3)
@@ -80,7 +121,7 @@ def test_equal_values_have_an_interval_of_no_width():
     assert interval_of_mean(np.full(20, 4.5)) == (4.5, 4.5)
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40), st.floats(-1e3, 1e3))
+@given(st.lists(st.floats(-1e6, 1e6), min_size=50, max_size=60), st.floats(-1e3, 1e3))
 @settings(max_examples=50, deadline=None)
 def test_the_interval_lies_within_the_values_and_moves_with_them(values, shift):
     rows = np.array(values)
@@ -88,6 +129,14 @@ def test_the_interval_lies_within_the_values_and_moves_with_them(values, shift):
     slack = 1e-6 * (1 + np.abs(rows).max() + abs(shift))
     assert rows.min() - slack <= low <= high <= rows.max() + slack
     assert mean_interval(rows + shift, num_resamples=100) == pytest.approx((low + shift, high + shift), abs=slack)
+
+
+@pytest.mark.parametrize("values", [[0.1] * 7 + [1e6], [5.0, 5.0 + 1e-9], [1e-300, 1.0, 1.0], [0.1, 0.1, 0.1]])
+def test_the_interval_of_few_odd_values_is_finite_and_moves_with_them(values):
+    low, high = mean_interval(np.array(values))
+    assert low <= np.mean(values) <= high
+    assert high - low < 1e3 * (max(values) - min(values)) + 1e-9
+    assert mean_interval(np.array(values) + 64) == pytest.approx((low + 64, high + 64), abs=1e-3 * (high - low) + 1e-9)
 
 
 def test_chunked_resampling_keeps_a_large_split_within_memory_and_right():
