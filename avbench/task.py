@@ -25,10 +25,10 @@ from avbench.tokenizer import TokenizerInfo
 from avbench.types import ClipBatch, RunSpec, Tokens
 
 if TYPE_CHECKING:
-    from avbench.switches import Apart
     import torch
 
     from avbench.data.batches import Split
+    from avbench.switches import Apart
 
 MODALITIES = frozenset({"video", "audio"})
 

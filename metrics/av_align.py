@@ -83,7 +83,7 @@ def _mean_flow(before: np.ndarray, after: np.ndarray) -> float:
 
 
 class AvAlign(PerClipMetric):
-    """`av_align` of the reconstruction alone. Best is that of `identity`, the reference's own: noise makes peaks, and some of them match."""
+    """`av_align` of the reconstruction alone. Best is the reference's own, that of `identity`: noise makes peaks, and some match."""
 
     info = MetricInfo(
         name="av_align",
