@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from avbench.errors import AvbenchError
-from avbench.files import atomic, disk_errors, open_regular, read_json
+from avbench.files import atomic, disk_errors, is_disk_error, open_regular, read_json
 from avbench.locks import alone
 
 MAX_RESULT_BYTES = 1 << 23  # a real result.json has about 20 kB
@@ -98,10 +98,17 @@ class RunStore:
 
     @contextlib.contextmanager
     def lock(self, on_wait: str = "another process works on this run; waiting for it") -> Iterator[None]:
-        """Exclusive use of the folder among processes of this machine; the kernel frees it when a process dies."""
+        """Exclusive use of the folder among processes of this machine; the kernel frees it when a process dies.
+
+        A finished run in a folder that cannot be written needs no lock to be shown.
+        """
         with contextlib.ExitStack() as held:
             with _disk_errors(self.folder):
-                held.enter_context(alone(self.folder / ".lock", on_wait))
+                try:
+                    held.enter_context(alone(self.folder / ".lock", on_wait))
+                except OSError as error:
+                    if not is_disk_error(error) or self.read_result() is None:
+                        raise
             yield
 
     def clear(self) -> None:
