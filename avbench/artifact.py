@@ -25,7 +25,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from avbench.errors import AvbenchError
-from avbench.files import atomic, disk_errors, read_json, regular
+from avbench.files import atomic, disk_errors, parse_json, read_json, regular
 from avbench.weights.load import load_safetensors, safetensors_header, sha256_of
 
 VERSION = 2
@@ -167,8 +167,8 @@ def read_file(file: Path, key: str = "about") -> tuple[Any, dict[str, Tensor]]:
     try:
         if text is None or broken:
             raise ValueError(f"{broken[0]} is not finite" if broken else f"its header has no {key!r}")
-        return json.loads(text), tensors
-    except (ValueError, RecursionError) as error:
+        return parse_json(text), tensors
+    except ValueError as error:
         raise AvbenchError(f"{file} is damaged or something else: {error}") from error
 
 

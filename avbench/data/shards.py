@@ -22,7 +22,7 @@ import numpy as np
 from avbench import locks
 from avbench.data.convert import Int16, UInt8
 from avbench.errors import AvbenchError
-from avbench.files import open_regular
+from avbench.files import open_regular, parse_json
 from avbench.types import Protocol
 
 CLIPS_PER_SHARD = 256  # 250 MB at the protocol of the built-in splits
@@ -111,7 +111,7 @@ def _line(entry: Entry) -> str:
 def _entry(line: bytes) -> Entry | None:
     """What a line says; None for one that is damaged. Lines of avbench 0.1 and before have no check."""
     try:
-        fields = json.loads(line)
+        fields = parse_json(line)
         check = fields.pop("check", None)
         entry = Entry(**fields)
     except (ValueError, TypeError, AttributeError):

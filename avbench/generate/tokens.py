@@ -22,7 +22,7 @@ from avbench import locks
 from avbench.data import splits
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
-from avbench.files import atomic, regular
+from avbench.files import atomic, parse_json, regular
 from avbench.generate.space import JOINT, MODALITIES, TokenSpace, space_from_dict, token_space
 from avbench.paths import cache_root
 from avbench.run.identity import code_of
@@ -173,7 +173,7 @@ def _read(folder: Path, number: int) -> _Part | None:
     """A part on disk; None where there is none or it is damaged: it is then encoded again."""
     try:
         with safe_open(regular(_path(folder, number)), framework="pt") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()["facts"])
+            facts: dict[str, Any] = parse_json(file.metadata()["facts"])
             codes = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         space = space_from_dict(facts.pop("space"))
         space.to_ids(codes)

@@ -338,6 +338,9 @@ def test_a_changed_index_line_is_damaged(monkeypatch: pytest.MonkeyPatch, tmp_pa
     lines = [json.loads(line) for line in whole.splitlines()]
     index.write_text("".join(json.dumps({key: value for key, value in line.items() if key != "check"}) + "\n" for line in lines))
     assert len(load().entries) == 10  # written before there were checks
+    index.write_text("[" * 100_000 + "\n")
+    with pytest.raises(AvbenchError, match="line 1 is damaged"):
+        load()
     index.unlink()
     os.mkfifo(index)
     with pytest.raises(AvbenchError, match="is a fifo"):

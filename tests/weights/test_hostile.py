@@ -287,6 +287,15 @@ def test_a_safetensors_header_that_claims_more_than_the_file_is_refused(tmp_path
         safetensors_header(tmp_path / "y.safetensors")
 
 
+@pytest.mark.parametrize("shape", ["[1e400]", f"[{'9' * 400}]", "[-1]", "[NaN]", '["4"]', "[[1]]", "null", "[" * 50_000])
+def test_a_safetensors_header_of_impossible_shapes_is_refused(shape: str, tmp_path: Path) -> None:
+    header = f'{{"w": {{"dtype": "F32", "shape": {shape}, "data_offsets": [0, 16]}}}}'.encode()
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    for read in (safetensors_header, load_safetensors):
+        with pytest.raises(AvbenchError, match="not a readable safetensors file"):
+            read(tmp_path / "x.safetensors")
+
+
 def test_the_header_says_what_the_file_holds(tmp_path: Path) -> None:
     state = {"a": torch.zeros(2, 3, dtype=torch.bfloat16), "b": torch.arange(4), "c": torch.zeros((), dtype=torch.bool)}
     save_file(state, tmp_path / "x.safetensors", {"format": "pt"})
