@@ -11,7 +11,7 @@ group is marked with `BELOW_FLOOR`. Published rows stand in groups of their own,
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from avbench.board.columns import Board, Column, Reported, load_boards
@@ -109,6 +109,11 @@ def build(results: Results, board: Board, split: str | None = None, reported: bo
         if run.task in board.tasks and split in (None, run.split):
             groups.setdefault((run.split, run.task, -run.num_clips, run.protocol, run.checksum), []).append(run)
     measured = [_measured_group(board, _newest(runs)) for _, runs in sorted(groups.items(), key=lambda item: item[0])]
+    same = Counter(group.title for group in measured)
+    measured = [
+        replace(group, title=f"{group.title}, split checksum {group.checksum[:8]}") if same[group.title] > 1 else group
+        for group in measured
+    ]
     published = [_reported_group(table) for table in board.reported] if reported else []
     return Table(groups=tuple(measured + published), warnings=_warnings(results))
 

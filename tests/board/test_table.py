@@ -79,6 +79,17 @@ def test_rows_of_another_checksum_protocol_size_split_or_task_stand_in_another_g
     assert all(row.cells["psnr"].rank == 0 for group in groups for row in group.rows)
 
 
+def test_groups_of_other_clips_are_told_apart_by_their_titles(tmp_path):
+    """The same files by another decoder are other clips, and no reader looks for a checksum in the small print."""
+    save(tmp_path, content("a"), content("b", split__checksum="deadbeef01"), content("c", split__name="arcade-test"))
+    titles = [group.title for group in leaderboard(tmp_path, reported=False).groups]
+    assert [title.partition(" on ")[2] for title in titles] == [
+        "arcade-mini, 101 clips, split checksum c0ffee",
+        "arcade-mini, 101 clips, split checksum deadbeef",
+        "arcade-test, 101 clips",
+    ]
+
+
 def test_a_cell_of_another_metric_protocol_is_noted_and_not_ranked(tmp_path):
     save(
         tmp_path,
