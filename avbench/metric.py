@@ -38,6 +38,7 @@ class MetricInfo:
     best_is_reference: bool = False  # the best value is that of the real clips themselves: rows are ranked by their distance to it
     additive: bool = False  # `compute` looks at nothing but the sum of the rows: they are added up as they come, and kept sparse
     per_clip: bool = False  # rows are one number a clip and the value is their mean: its interval is the bootstrap's
+    memory_bytes: int = 0  # of a large network that the object holds: such metrics take turns where memory is short
 
 
 def of_generated(info: MetricInfo) -> MetricInfo:

@@ -8,7 +8,8 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -24,7 +25,7 @@ _numbers = itertools.count()  # of the meetings so far
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """This process's place: `rank` of `size`."""
+    """Which process this is: `rank` of `size`."""
 
     rank: int = 0
     size: int = 1
@@ -85,6 +86,18 @@ def _beat(store: distributed.Store, rank: int) -> None:
             time.sleep(PULSE_S)
     except RuntimeError:  # the store has gone: `wait` says so
         return
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The first process runs the block alone, then the others do: they find what it has made.
+
+        Where it raises there, the others wait until its process has ended, and then raise, too.
+        """
+        if not self.is_main:
+            self.wait()
+        yield
+        if self.is_main:
+            self.wait()
 
 
 def join() -> World:

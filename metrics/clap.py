@@ -38,6 +38,7 @@ class ClapScore(PerClipMetric):
         needs=frozenset({"audio"}),
         per_clip=True,
         tasks=GENERATION,
+        memory_bytes=614_373_520,
         protocol=(
             f"CLAP score, x1: mean cosine of laion_clap 630k-audioset-best embeddings (weights {_SHA256}, no fusion) of the clip's audio "
             "(48 kHz mono, torchaudio resample, 16 bits, repeated to 10 s and padded) and of its class name, underscores read as spaces, "

@@ -48,6 +48,7 @@ class DeSync(PerClipMetric):
         needs=frozenset({"video", "audio"}),
         per_clip=True,
         tasks=GENERATION,
+        memory_bytes=947_478_612,
         protocol=(
             f"DeSync, Synchformer 24-01-04T16-39-21 (weights {_SHA256}); clips shorter than 4.8 s looped to 4.8 s; 25 fps by repeating "
             "frames by time, short side to 224 bicubic, centre 224x224; 16 kHz mono, torchaudio resample; 14 segments of 0.64 s, half "

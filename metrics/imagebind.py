@@ -30,6 +30,7 @@ class IbScore(PerClipMetric):
         needs=frozenset({"video", "audio"}),
         per_clip=True,
         tasks=GENERATION,
+        memory_bytes=2_876_260_352,
         protocol=(
             f"IB-score, x1: mean cosine of ImageBind-huge embeddings (weights {_SHA256}) of the clip's video (5 spans of 2 s at the "
             "split's fps, first and last frame of each, short side to 224 bilinear, 3 crops, which are one for a square picture) and audio "

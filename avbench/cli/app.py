@@ -101,9 +101,15 @@ def _terminal() -> str:
 @click.option("--chain", is_flag=True, help="Generation, av: draw the sound from the drawn picture, as v2a does.")
 @click.option("--fresh", is_flag=True, help="Forget what an earlier run of the same id left.")
 @click.option("--save-samples", type=click.IntRange(min=0), default=0, metavar="K", help="Save the first K clips as mp4 and PNG.")
+@click.option(
+    "--metrics-memory",
+    type=click.FloatRange(min=0),
+    metavar="GB",
+    help="What large metrics' networks may take at once, else they take turns.  [default: half of what is free]",
+)
 @TIMEOUT
 @RUNS_DIR
-def run(metrics: str, fresh: bool, save_samples: int, timeout: float, runs_dir: Path, **options: Any) -> None:
+def run(metrics: str, fresh: bool, save_samples: int, metrics_memory: float | None, timeout: float, runs_dir: Path, **options: Any) -> None:
     """Evaluate a tokenizer on a split; prints its row, and last the run's folder. The same command resumes a killed run.
 
     --task a2v (audio to video), v2a (video to audio) and av (class to both) evaluate what a generator makes of the tokenizer's tokens;
@@ -116,7 +122,8 @@ def run(metrics: str, fresh: bool, save_samples: int, timeout: float, runs_dir: 
 
     sampling = Sampling(**{field.name: options.pop(field.name) for field in fields(Sampling)})
     spec = RunSpec(metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()), sampling=sampling, **options)
-    done = evaluate(spec, runs_dir=runs_dir, fresh=fresh, save_samples=save_samples, timeout_s=timeout)
+    memory = None if metrics_memory is None else int(metrics_memory * 1e9)
+    done = evaluate(spec, runs_dir=runs_dir, fresh=fresh, save_samples=save_samples, timeout_s=timeout, metrics_memory=memory)
     if not done.is_main:
         return
     if done.reused:

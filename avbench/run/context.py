@@ -7,8 +7,8 @@ import torch
 
 from avbench import world as distributed
 from avbench.data.batches import Split
-from avbench.metric import Metric
 from avbench.run import identity
+from avbench.run.metrics import Metrics
 from avbench.run.worker import TIMEOUT_S
 from avbench.task import Task
 from avbench.types import RunSpec
@@ -16,15 +16,14 @@ from avbench.types import RunSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Everything a run needs, loaded. `unavailable`: metric name -> why it is n/a. `facts`: what its id is made of."""
+    """Everything a run needs, loaded. `facts`: what its id is made of."""
 
     spec: RunSpec
     device: torch.device
     world: distributed.World
     task: Task
     split: Split
-    metrics: dict[str, Metric]
-    unavailable: dict[str, str]
+    metrics: Metrics
     facts: dict[str, Any]
     timeout_s: float = TIMEOUT_S  # for encode, decode or a metric of a batch
 
@@ -32,8 +31,3 @@ class Context:
     def run_id(self) -> str:
         """The name of the run's folder."""
         return identity.run_id(self.facts)
-
-    @property
-    def metric_keys(self) -> dict[str, str]:
-        """Metric name -> what its rows must have been made by."""
-        return {name: identity.metric_key(metric) for name, metric in self.metrics.items()}

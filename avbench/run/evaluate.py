@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,17 @@ from avbench import registry
 from avbench import world as distributed
 from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
-from avbench.metric import Metric, MetricOptions, MetricUnavailable
+from avbench.metric import MetricOptions
 from avbench.paths import cache_root
 from avbench.run import identity, manifest, payload, summary
 from avbench.run.conform import check_info
 from avbench.run.context import Context
 from avbench.run.measure import measure_batch
+from avbench.run.metrics import Metrics
 from avbench.run.passage import Encoded, Reconstruction, decode, encode, total
 from avbench.run.samples import has_sample
 from avbench.run.store import RunStore
 from avbench.run.worker import TIMEOUT_S, Decoder, InProcess, Worker
-from avbench.switches import fixed
 from avbench.task import Task
 from avbench.types import ClipBatch, ClipFailure, RunSpec
 
@@ -54,69 +55,84 @@ def evaluate(
     save_samples: int = 0,
     isolate: bool = True,
     timeout_s: float = TIMEOUT_S,
+    metrics_memory: int | None = None,
 ) -> Run:
     """Evaluate `spec`, resuming what `runs_dir` holds of it. Raises AvbenchError; a clip that fails is a row, not an error.
 
     isolate: decode in another interpreter. Without it a tokenizer may hand its decoder more than bytes: for measuring the cost, and for
-    objects that another process cannot load; the manifest says so. timeout_s: for encode, decode or a metric of a batch.
+    objects that another process cannot load; the manifest says so. timeout_s: for encode, decode or a metric of a batch. metrics_memory:
+    bytes that metrics' networks may take at once, or the largest of them; None: half of what is free.
     """
-    task, world, device = _load_task(spec)
-    decoder = _decoder(task, device, isolate, timeout_s)  # a worker loads while this process loads the rest
-    try:
-        context = replace(_load_rest(spec, task, world, device), timeout_s=timeout_s)
+    _check_names(spec)
+    world = distributed.join()
+    device = distributed.pick_device(spec.device, world)
+    with ExitStack() as stack:
+        with world.main_first():  # it prepares clips and fetches weights; the others find them
+            task = _load_task(spec, device)
+            decoder = stack.enter_context(closing(_decoder(task, device, isolate, timeout_s)))  # a worker loads meanwhile
+            context = replace(_load_rest(spec, task, world, device, metrics_memory), timeout_s=timeout_s)
         store = RunStore(runs_dir / context.run_id)
-        return _main(context, store, decoder, fresh, save_samples) if world.is_main else _assist(context, store, decoder)
-    finally:
-        decoder.close()
-
-
-def _main(context: Context, store: RunStore, decoder: Decoder, fresh: bool, save_samples: int) -> Run:
-    """The part of the first process."""
-    with store.lock():
-        if fresh:
-            store.clear()
-        samples = _with_samples(context, store, save_samples)
-        earlier = store.read_result()
-        reused = earlier is not None and not _wanted(context, store, samples) and summary.holds(earlier, context)
-        if not reused:
-            store.write_json("manifest.json", {**describe(context), "isolated": isinstance(decoder, Worker)})
-            store.write_clips()
-        context.world.wait()
-        _measure(context, store, samples, decoder)
-        context.world.wait()
-        if earlier is None or not reused:
-            store.write_clips()
-            earlier = summary.summarise(context, store, earlier)
-            store.write_json("result.json", earlier)
-        context.world.wait()
-    return Run(folder=store.folder, result=earlier, reused=reused)
-
-
-def _assist(context: Context, store: RunStore, decoder: Decoder) -> Run:
-    """The part of the processes other than the first."""
-    context.world.wait()
-    _measure(context, store, range(0), decoder)
-    context.world.wait()
-    context.world.wait()
-    return Run(folder=store.folder, result=json.loads((store.folder / "result.json").read_text()), is_main=False)
+        if world.is_main:
+            stack.enter_context(store.lock())
+        with world.main_first():
+            plan = _begin(context, store, fresh, save_samples, isolated=isinstance(decoder, Worker)) if world.is_main else _Plan()
+        _measure(context, store, plan.samples, decoder)
+        world.wait()
+        with world.main_first():
+            result = _finish(context, store, plan) if world.is_main else json.loads((store.folder / "result.json").read_text())
+    return Run(folder=store.folder, result=result, is_main=world.is_main, reused=plan.reused)
 
 
 def load(spec: RunSpec) -> Context:
     """Task, split and metrics of `spec`; whatever cannot be had is known before any compute."""
-    return _load_rest(spec, *_load_task(spec))
-
-
-def _load_task(spec: RunSpec) -> tuple[Task, distributed.World, torch.device]:
     _check_names(spec)
     world = distributed.join()
     device = distributed.pick_device(spec.device, world)
-    if not world.is_main:
-        world.wait()  # the first process prepares clips and fetches weights; the others find them
+    with world.main_first():
+        return _load_rest(spec, _load_task(spec, device), world, device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What there is to do beside the metrics: clips whose samples are wanted. reused: nothing, `earlier` is the result."""
+
+    samples: range = range(0)
+    earlier: dict[str, Any] | None = None
+    reused: bool = False
+
+
+def _begin(context: Context, store: RunStore, fresh: bool, save_samples: int, *, isolated: bool) -> _Plan:
+    """The run's folder made ready."""
+    if fresh:
+        store.clear()
+    if save_samples:
+        (store.folder / "samples").mkdir(exist_ok=True)
+    samples = range(min(save_samples, len(context.split.clips)))
+    earlier = store.read_result()
+    left = _wanted(context, store, frozenset(context.metrics), samples)
+    reused = earlier is not None and not left and summary.holds(earlier, context)
+    if not reused:
+        store.write_json("manifest.json", {**describe(context), "isolated": isolated})
+        store.write_clips()
+    return _Plan(samples=samples, earlier=earlier, reused=reused)
+
+
+def _finish(context: Context, store: RunStore, plan: _Plan) -> dict[str, Any]:
+    """The result of all rows, on disk."""
+    if plan.reused and plan.earlier is not None:
+        return plan.earlier
+    store.write_clips()
+    result = summary.summarise(context, store, plan.earlier)
+    store.write_json("result.json", result)
+    return result
+
+
+def _load_task(spec: RunSpec, device: torch.device) -> Task:
     task = registry.load_task(spec.task)
     with task.switches():
         task.load(spec, device)
     check_info(task.info)
-    return task, world, device
+    return task
 
 
 def _decoder(task: Task, device: torch.device, isolate: bool, timeout_s: float) -> Decoder:
@@ -125,23 +141,21 @@ def _decoder(task: Task, device: torch.device, isolate: bool, timeout_s: float) 
     return Worker(task.decoder, device, task.info.modalities, timeout_s=timeout_s)
 
 
-def _load_rest(spec: RunSpec, task: Task, world: distributed.World, device: torch.device) -> Context:
+def _load_rest(spec: RunSpec, task: Task, world: distributed.World, device: torch.device, metrics_memory: int | None = None) -> Context:
     split = splits.load(spec.split, limit=spec.limit, progress=world.is_main)
     if not split.clips:
         raise AvbenchError(f"split {spec.split} has no clips. {split.note}")
     with task.switches():
         task.begin(split)
-    metrics, unavailable = _load_metrics(spec, task, split, device)
+    cache = cache_root() / "reference-features" / split.checksum[:16]
+    options = MetricOptions(device=device, cache=cache, classes=frozenset(clip.label for clip in split.clips if clip.label))
+    metrics = Metrics(spec.metrics or registry.default_metrics(spec.task), task, options, limit=metrics_memory)
     spec = replace(spec, device=device.type)
     facts = identity.facts_of(
         spec, name=task.info.name, revision=task.info.revision, checksum=split.checksum, protocol=str(split.protocol),
         checkpoint=identity.content_of_checkpoint(spec), plugin=identity.code_of_tokenizer(spec.tokenizer),
     )  # fmt: skip
-    if world.is_main:
-        world.wait()
-    return Context(
-        spec=spec, device=device, world=world, task=task, split=split, metrics=metrics, unavailable=unavailable, facts=facts,
-    )  # fmt: skip
+    return Context(spec=spec, device=device, world=world, task=task, split=split, metrics=metrics, facts=facts)
 
 
 def _check_names(spec: RunSpec) -> None:
@@ -154,25 +168,6 @@ def _check_names(spec: RunSpec) -> None:
         raise UsageError("--batch-size and --limit must be at least 1")
 
 
-def _load_metrics(spec: RunSpec, task: Task, split: splits.Split, device: torch.device) -> tuple[dict[str, Metric], dict[str, str]]:
-    cache = cache_root() / "reference-features" / split.checksum[:16]
-    options = MetricOptions(device=device, cache=cache, classes=frozenset(clip.label for clip in split.clips if clip.label))
-    metrics: dict[str, Metric] = {}
-    unavailable: dict[str, str] = {}
-    for name in spec.metrics or registry.default_metrics(spec.task):
-        name = name.replace("-", "_")
-        try:
-            reason = task.missing(registry.metric_info(name))
-            if reason is None:
-                with fixed():
-                    metrics[name] = registry.load_metric(name, options)
-            else:
-                unavailable[name] = reason
-        except (MetricUnavailable, AvbenchError) as error:
-            unavailable[name] = str(error)
-    return metrics, unavailable
-
-
 def describe(context: Context) -> dict[str, Any]:
     """manifest.json: what made the numbers."""
     info = context.task.info
@@ -180,9 +175,9 @@ def describe(context: Context) -> dict[str, Any]:
         "spec": context.spec.facts(),
         "tokenizer": info.facts(),
         "split": summary.split_facts(context.split),
-        "metrics": {name: metric.info.protocol for name, metric in context.metrics.items()},
-        "unavailable": context.unavailable,
-        "metric_keys": context.metric_keys,
+        "metrics": {name: info.protocol for name, info in context.metrics.infos.items()},
+        "unavailable": context.metrics.unavailable,
+        "metric_keys": context.metrics.row_keys,
         "identity": context.facts,
         "git_commit": manifest.git_commit(),
         "versions": manifest.versions(),
@@ -192,49 +187,34 @@ def describe(context: Context) -> dict[str, Any]:
     }
 
 
-def _with_samples(context: Context, store: RunStore, count: int) -> range:
-    """Clips of which samples are wanted; their folder exists when this returns."""
-    if count:
-        (store.folder / "samples").mkdir(exist_ok=True)
-    return range(min(count, len(context.split.clips)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Wanted:
-    """What is left to do for a batch: metrics without rows, or nothing but its samples."""
-
-    metrics: frozenset[str]
-
-
-def _wanted(context: Context, store: RunStore, samples: range) -> dict[int, _Wanted]:
-    """Batches with clips that failed, with metrics that have no rows, or with samples that are not there."""
-    size, keys = context.spec.batch_size, context.metric_keys
-    left = {index: _Wanted(metrics=frozenset(keys)) for index in range(-(-len(context.split.clips) // size))}
+def _wanted(context: Context, store: RunStore, names: frozenset[str], samples: range) -> dict[int, frozenset[str]]:
+    """What is left to do: batch -> those of `names` that have no rows, or all where a clip failed; none where only samples are missing."""
+    size, keys = context.spec.batch_size, {name: context.metrics.row_keys[name] for name in names}
+    left = dict.fromkeys(range(-(-len(context.split.clips) // size)), names)
     for part in store.load():
         if not part.failed:
-            left[part.index] = _Wanted(metrics=frozenset(name for name, key in keys.items() if part.measured.get(name) != key))
+            left[part.index] = frozenset(name for name, key in keys.items() if part.measured.get(name) != key)
     shown = {clip // size for clip in samples if not has_sample(store.folder / "samples", context.split.clips[clip].id)}
-    return {index: wanted for index, wanted in left.items() if wanted.metrics or index in shown}
+    return {index: lacking for index, lacking in left.items() if lacking or index in shown}
 
 
 def _measure(context: Context, store: RunStore, samples: range, decoder: Decoder) -> None:
-    """This process's share of what is left to do."""
+    """This process's share of what is left to do, one turn of metrics after another."""
     size = context.spec.batch_size
-    left = _wanted(context, store, samples)
-    mine = context.world.mine(left)
-    # The first process makes the samples of everybody's batches.
-    mine = sorted({*mine, *(index for index in left if context.world.is_main and index * size < len(samples))})
     ids = {context.split.clips[clip].id for clip in samples}
-    for batch, waited in _tracked(context, mine):
-        metrics = {name: metric for name, metric in context.metrics.items() if name in left[batch.index].metrics}
-        for clips in _pass(context, store, batch, waited, decoder, metrics):
-            _save_samples(context.task, store, clips, ids)
+    for names in context.metrics.turns:
+        left = _wanted(context, store, names, samples)
+        # The first process makes the samples of everybody's batches.
+        mine = {*context.world.mine(left), *(index for index in left if context.world.is_main and index * size < len(samples))}
+        for batch, waited in _tracked(context, sorted(mine)):
+            for clips in _pass(context, store, batch, waited, decoder, left[batch.index]):
+                _save_samples(context.task, store, clips, ids)
 
 
 def _pass(
-    context: Context, store: RunStore, batch: splits.Batch, waited: float, decoder: Decoder, metrics: dict[str, Metric]
+    context: Context, store: RunStore, batch: splits.Batch, waited: float, decoder: Decoder, names: frozenset[str]
 ) -> list[Reconstruction]:
-    """One batch along the line: clips -> bytes (kept) -> clips -> rows (kept). Its reconstructions."""
+    """One batch along the line: clips -> bytes (kept) -> clips -> rows of the metrics `names` (kept). Its reconstructions."""
     started = time.perf_counter()
     size, seed = context.spec.batch_size, context.spec.seed * 1_000_003 + batch.index
     failures = list(batch.failures)
@@ -249,14 +229,14 @@ def _pass(
             reconstructions, failed = decode(context.task, decoder, reference, [payloads[clip_id] for clip_id in reference.ids], seed)
             failures += failed
         seconds = total([encoded.seconds, *(clips.seconds for clips in reconstructions)])
-    if metrics:
+    if names:
+        metrics = {name: context.metrics[name] for name in context.metrics if name in names}
         ids = [clip.id for clip in context.split.clips[batch.index * size : (batch.index + 1) * size]]
         result = measure_batch(
             metrics, reconstructions, failures, index=batch.index, ids=ids, device=context.device, timeout_s=context.timeout_s
         )
         seconds |= {**result.seconds, "read": waited, "total": time.perf_counter() - started + waited}
-        keys = context.metric_keys
-        store.save(replace(result, seconds=seconds, measured={name: keys[name] for name in metrics}))
+        store.save(replace(result, seconds=seconds, measured={name: context.metrics.row_keys[name] for name in metrics}))
     return reconstructions
 
 

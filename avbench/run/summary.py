@@ -2,7 +2,7 @@
 
 import datetime
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,9 +12,8 @@ from avbench import stats
 from avbench.contain import plugin_code
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError
-from avbench.metric import Metric
+from avbench.metric import MetricInfo
 from avbench.run.context import Context
-from avbench.run.identity import metric_key
 from avbench.run.store import BatchResult, ClipRow, RunStore
 from avbench.switches import fixed
 from avbench.types import MetricValue
@@ -25,7 +24,7 @@ MAX_REASONS = 10  # of failed clips, in a result
 def holds(result: dict[str, Any], context: Context) -> bool:
     """Whether a finished run's result names every metric of `context`. (That its rows are all there is for the caller to know.)"""
     names = {value.get("name") for value in result["values"]}
-    return {*context.metrics, *context.unavailable} <= names and result.get("intervals") == stats.VERSION
+    return {*context.metrics, *context.metrics.unavailable} <= names and result.get("intervals") == stats.VERSION
 
 
 def summarise(context: Context, store: RunStore, earlier: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -38,20 +37,21 @@ def summarise(context: Context, store: RunStore, earlier: dict[str, Any] | None 
     num_failed = sum(row.status == "failed" for row in rows)
     features: dict[str, np.ndarray] = {}
     values: list[dict[str, Any]] = []
-    for name, metric in context.metrics.items():
+    for name, info in context.metrics.infos.items():
         data = _rows_of(name, parts)
-        values.append({**asdict(_value(metric, data, parts, context.spec.seed)), **_facts(metric)})
+        value = _value(info, context.metrics.compute(name), data, parts, context.spec.seed)
+        values.append({**asdict(value), **_facts(info, context.metrics.row_keys[name])})
         if data.ndim > 1:
             features[name] = data
-    values += [asdict(MetricValue(name=name, value=None, reason=reason)) for name, reason in context.unavailable.items()]
+    values += [asdict(MetricValue(name=name, value=None, reason=reason)) for name, reason in context.metrics.unavailable.items()]
     stay = _staying(earlier, parts, known={value["name"] for value in values})
     features |= {value["name"]: data for value in stay if (data := _rows_of(value["name"], parts)).ndim > 1}
     store.write_features(features)
-    info = context.task.info
+    tokenizer = context.task.info
     return {
         "run_id": store.folder.name,
         "spec": context.spec.facts(),
-        "tokenizer": info.facts(),
+        "tokenizer": tokenizer.facts(),
         "checkpoint_sha256": context.facts["tokenizer"]["checkpoint"],
         "split": split_facts(context.split),
         "protocol": str(context.split.protocol),
@@ -74,15 +74,14 @@ def _reasons(rows: list[ClipRow]) -> dict[str, int]:
     return dict(shown) | ({f"{len(rest)} other reasons (clips.jsonl)": sum(count for _, count in rest)} if rest else {})
 
 
-def _facts(metric: Metric) -> dict[str, Any]:
+def _facts(info: MetricInfo, key: str) -> dict[str, Any]:
     """Unit and direction, so that a table can rank a metric that it has never heard of, and the key that `_staying` looks at."""
-    info = metric.info
     return {
         "unit": info.unit,
         "higher_is_better": info.higher_is_better,
         "best_is_reference": info.best_is_reference,
         "version": info.version,
-        "key": metric_key(metric),
+        "key": key,
     }
 
 
@@ -123,8 +122,7 @@ def _piece(name: str, part: BatchResult, shape: tuple[int, ...]) -> np.ndarray:
     return np.array([np.nan if row.metrics.get(name) is None else row.metrics[name] for row in ok], dtype=np.float64)
 
 
-def _value(metric: Metric, rows: np.ndarray, parts: list[BatchResult], seed: int) -> MetricValue:
-    info = metric.info
+def _value(info: MetricInfo, compute: Callable[[np.ndarray], float], rows: np.ndarray, parts: list[BatchResult], seed: int) -> MetricValue:
     usable = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1) if rows.size else np.zeros(len(rows), dtype=bool)
     errors = Counter(row.errors[info.name] for part in parts for row in part.rows if info.name in row.errors)
     blank = MetricValue(name=info.name, value=None, num_clips=int(usable.sum()), num_failed=sum(errors.values()), protocol=info.protocol)
@@ -135,8 +133,8 @@ def _value(metric: Metric, rows: np.ndarray, parts: list[BatchResult], seed: int
         return replace(blank, reason=reason or f"needs {info.min_clips} clips, has {blank.num_clips}")
     try:
         with plugin_code("compute failed"), fixed():
-            value = float(metric.compute(rows[usable]))
-            low, high = stats.bootstrap_interval(metric.compute, rows[usable], per_clip=info.per_clip, seed=seed)
+            value = float(compute(rows[usable]))
+            low, high = stats.bootstrap_interval(compute, rows[usable], per_clip=info.per_clip, seed=seed)
     except AvbenchError as error:  # the other metrics stand
         return replace(blank, reason=str(error))
     if not np.isfinite(value):
