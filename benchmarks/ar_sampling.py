@@ -1,7 +1,7 @@
 """Tokens a second of our sampling beside `transformers` generate: one architecture, the same weights, in one run.
 
-`python benchmarks/ar_sampling.py [--batches 8,1] [--places 376] [--device cpu] [--dtype float32]`: the mini generator (rotary, as Llama;
-376 tokens of 4096, as avtok-mini's). Logits are compared first, in float32. Both draw from the full softmax at temperature 1 and keep
+`python benchmarks/ar_sampling.py [--batches 8,1] [--positions 376] [--device cpu] [--dtype float32]`: the mini generator (rotary, as Llama;
+376 tokens of 4096, as avtok-mini's). Logits are compared first, in float32. Both sample from the full softmax at temperature 1 and keep
 keys and values; guidance is ours alone, and shown as what it costs. Prints a JSON object.
 """
 
@@ -14,11 +14,9 @@ from statistics import median
 
 import torch
 
-from avbench.generate import config as sizes
-from avbench.generate.draw import uniforms
+from avbench.generate import model as sizes
 from avbench.generate.model import Generator
-from avbench.generate.prepare import prepare
-from avbench.generate.sample import sample
+from avbench.generate.sampling import prepare, sample, uniforms
 from avbench.generate.space import token_space
 from avbench.generate.tasks import Layout, Plan
 from avbench.run.manifest import hardware
@@ -33,25 +31,25 @@ def main() -> None:
     """Compare, then print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", default="8,1")
-    parser.add_argument("--places", type=int, default=376)
+    parser.add_argument("--positions", type=int, default=376)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[arguments.dtype]
-    ours, plan, theirs = models(arguments.places, device)
-    report = {"machine": hardware(device), "threads": torch.get_num_threads(), "dtype": arguments.dtype, "tokens": arguments.places}
+    ours, plan, theirs = models(arguments.positions, device)
+    report = {"machine": hardware(device), "threads": torch.get_num_threads(), "dtype": arguments.dtype, "tokens": arguments.positions}
     report["largest difference of logits"] = difference(ours, plan, theirs, device)
     theirs = theirs.to(dtype)
     report["batches"] = [compare(ours, plan, theirs, int(batch), device, dtype) for batch in arguments.batches.split(",")]
     print(json.dumps(report, indent=1))
 
 
-def models(places: int, device: torch.device) -> tuple[Generator, Plan, torch.nn.Module]:
+def models(positions: int, device: torch.device) -> tuple[Generator, Plan, torch.nn.Module]:
     """Our mini generator with random weights, its class-conditional sequence, and the same as a LlamaForCausalLM."""
-    codes = torch.zeros(1, 1, places, dtype=torch.int64)
+    codes = torch.zeros(1, 1, positions, dtype=torch.int64)
     tokens = Tokens(codes={"joint": codes}, vocab_sizes={"joint": VOCAB}, duration_s=4.096)
-    layout = Layout(space=token_space(tokens, {"video": places - 120, "audio": 120}), tasks=("av",), classes=("any",))
+    layout = Layout(space=token_space(tokens, {"video": positions - 120, "audio": 120}), tasks=("av",), classes=("any",))
     torch.manual_seed(0)
     config = replace(sizes.mini(), positions="rope")
     ours = Generator(config, num_ids=layout.num_ids, num_codes=VOCAB, num_slots=layout.num_slots).eval().requires_grad_(False)
@@ -106,11 +104,11 @@ def difference(ours: Generator, plan: Plan, theirs: torch.nn.Module, device: tor
 
 def compare(ours: Generator, plan: Plan, theirs: torch.nn.Module, batch: int, device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     """Tokens a second of both, rounds in turn, medians; the first round of each is not counted."""
-    places = plan.length - plan.prompt
+    positions = plan.length - plan.prompt
     plain, guided = prepare(ours, batch, dtype), prepare(ours, 2 * batch, dtype)
     prompt = torch.full((batch, 1), VOCAB, device=device)
-    uniform = uniforms(0, [str(clip) for clip in range(batch)], places).to(device)
-    keywords = {"max_new_tokens": places, "min_new_tokens": places, "do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
+    uniform = uniforms(0, [str(clip) for clip in range(batch)], positions).to(device)
+    keywords = {"max_new_tokens": positions, "min_new_tokens": positions, "do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
     ways: dict[str, Callable[[], object]] = {
         "avbench": lambda: sample(plain, plan, prompt, uniform, Sampling()),
         "transformers": lambda: theirs.generate(prompt, attention_mask=torch.ones_like(prompt), **keywords),  # type: ignore[operator]
@@ -120,7 +118,7 @@ def compare(ours: Generator, plan: Plan, theirs: torch.nn.Module, batch: int, de
     for _ in range(1 + ROUNDS):
         for name, way in ways.items():
             seconds[name].append(timed(way, device))
-    speeds = {name: batch * places / median(values[1:]) for name, values in seconds.items()}
+    speeds = {name: batch * positions / median(values[1:]) for name, values in seconds.items()}
     report = {"batch": batch, **{f"{name}, tokens/s": round(speed, 1) for name, speed in speeds.items()}}
     return report | {"ratio": round(speeds["avbench"] / speeds["transformers"], 2)}
 

@@ -21,12 +21,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from avbench.generate import config as sizes
+from avbench.generate import model as sizes
 from avbench.generate.checkpoint import build
-from avbench.generate.draw import uniforms
 from avbench.generate.model import Generator
-from avbench.generate.prepare import prepare
-from avbench.generate.sample import sample
+from avbench.generate.sampling import prepare, sample, uniforms
 from avbench.generate.space import token_space
 from avbench.generate.tasks import Layout
 from avbench.metrics.frechet import frechet_from_features
@@ -94,7 +92,7 @@ def checks(device: torch.device, larp: Path | None, wavtokenizer: Path | None) -
             str(device),
             "--batches",
             "8" if large(device) else "1",
-            "--places",
+            "--positions",
             "376" if large(device) else "128",
         ),
     }
@@ -172,15 +170,15 @@ def codes(device: torch.device) -> Tensor:
 
 def sampled(device: torch.device) -> Report:
     """One clip's tokens a row, in float32 as on the CPU and in bfloat16: under a CUDA graph on a GPU. Raises where few ids agree."""
-    places = 376 if large(device) else 64
-    stream = Tokens(codes={"joint": torch.zeros(1, 1, places, dtype=torch.int64)}, vocab_sizes={"joint": 4096}, duration_s=4.096)
-    layout = Layout(space=token_space(stream, {"video": places - 16, "audio": 16}), tasks=("av",), classes=("any",))
+    positions = 376 if large(device) else 64
+    stream = Tokens(codes={"joint": torch.zeros(1, 1, positions, dtype=torch.int64)}, vocab_sizes={"joint": 4096}, duration_s=4.096)
+    layout = Layout(space=token_space(stream, {"video": positions - 16, "audio": 16}), tasks=("av",), classes=("any",))
     torch.manual_seed(0)
     model: Generator = build(sizes.mini(), layout).eval()
     torch.nn.init.normal_(model.head.weight, std=0.2)
     rows = 8 if large(device) else 2
     prompt, plan = torch.full((rows, 1), 4096), layout.plan("av")
-    uniform = uniforms(0, [str(row) for row in range(rows)], places)
+    uniform = uniforms(0, [str(row) for row in range(rows)], positions)
 
     def ids(on: torch.device, dtype: torch.dtype) -> Tensor:
         ready = prepare(model.to(on), rows, dtype)
@@ -189,7 +187,7 @@ def sampled(device: torch.device) -> Report:
     same = float((ids(device, torch.float32) == ids(CPU, torch.float32)).float().mean())
     begin = time.perf_counter()
     ids(device, torch.bfloat16 if large(device) else torch.float32)
-    speed = rows * places / (time.perf_counter() - begin)
+    speed = rows * positions / (time.perf_counter() - begin)
     if same < 0.5:  # a draw that falls the other way changes all that follow in its row
         raise ValueError(f"{same:.1%} of the ids are the CPU's")
     return {"ids as on the CPU": same, "tokens/s": round(speed, 1)}

@@ -95,10 +95,10 @@ def _terminal() -> str:
 @click.option("--checkpoint", type=click.Path(), help='The tokenizer\'s weights, a file or folder as published; of "A+B": PATH+PATH.')
 @click.option("--generator", type=click.Path(), help="Generation: a folder of avbench train ar-...; default: the one that fits.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Generation; 0: the likeliest token.")
-@click.option("--top-k", type=int, default=0, show_default=True, help="Generation: draw from the K likeliest tokens; 0: all.")
+@click.option("--top-k", type=int, default=0, show_default=True, help="Generation: sample from the K likeliest tokens; 0: all.")
 @click.option("--top-p", type=float, default=1.0, show_default=True, help="Generation: from the likeliest that make up P.")
 @click.option("--guidance", type=float, default=1.0, show_default=True, help="Generation: strength of the condition; 1: no guidance.")
-@click.option("--chain", is_flag=True, help="Generation, av: draw the sound from the drawn picture, as v2a does.")
+@click.option("--chain", is_flag=True, help="Generation, av: sample the sound from the sampled picture, as v2a does.")
 @click.option("--fresh", is_flag=True, help="Forget what an earlier run of the same id left.")
 @click.option("--save-samples", type=click.IntRange(min=0), default=0, metavar="K", help="Save the first K clips as mp4 and PNG.")
 @click.option(

@@ -61,11 +61,11 @@ def command(
 def _config(recipe: str, tokenizer: str | None, checkpoint: str | None, tasks: str | None) -> "TrainConfig":
     """The recipe; a generator's, for its tokenizer and tasks."""
     from avbench.generate.tasks import TASKS
-    from avbench.generate.training import GeneratorSettings
+    from avbench.generate.trainee import GeneratorTraining
     from avbench.train import recipes
 
     config = recipes.config(recipe)
-    if isinstance(config, GeneratorSettings):
+    if isinstance(config, GeneratorTraining):
         return config.of(tokenizer or config.tokenizer, checkpoint, tuple(tasks.split(",")) if tasks else TASKS)
     if tokenizer or checkpoint or tasks:
         raise UsageError(f"--tokenizer, --tokenizer-checkpoint and --tasks are for generators (ar-mini, ...); {recipe} is none")

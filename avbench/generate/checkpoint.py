@@ -9,8 +9,7 @@ import torch
 
 from avbench import artifact
 from avbench.errors import AvbenchError, UsageError
-from avbench.generate.config import GeneratorConfig
-from avbench.generate.model import Generator
+from avbench.generate.model import Generator, GeneratorConfig
 from avbench.generate.space import space_from_dict
 from avbench.generate.tasks import TASKS, Layout
 from avbench.generate.tokens import check_tokenizer
@@ -97,7 +96,7 @@ def speaks(folder: Path, tokenizer: Tokenizer, task: str) -> bool:
 
 
 def build(config: GeneratorConfig, layout: Layout, compute_dtype: torch.dtype = torch.float32) -> Generator:
-    """A generator for the layout's vocabulary, weights drawn at random."""
+    """A generator for the layout's vocabulary, weights initialised at random."""
     return Generator(
         config, num_ids=layout.num_ids, num_codes=layout.space.num_codes, num_slots=layout.num_slots, compute_dtype=compute_dtype
     )

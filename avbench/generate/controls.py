@@ -47,13 +47,13 @@ class Control:
         """See `interface.ClipGenerator`: chooses every clip. Raises UsageError where the split has too few, or no training split."""
         choose = {"real": _others, "shuffled": _mismatched, "copy-train": _training}[self.name]
         self.choice = choose(split, self.task)
-        self.place = {clip.id: number for number, clip in enumerate(split.clips)}
+        self.position = {clip.id: number for number, clip in enumerate(split.clips)}
         self.protocol = split.protocol
 
     def encode(self, batch: ClipBatch) -> Tokens:
         """A stream of one token for each modality shown: the number of a real clip."""
-        places = [self.place[clip_id] for clip_id in batch.ids]
-        codes = {name: torch.tensor([[[numbers[place]]] for place in places]) for name, numbers in self.choice.numbers.items()}
+        positions = [self.position[clip_id] for clip_id in batch.ids]
+        codes = {name: torch.tensor([[[numbers[position]]] for position in positions]) for name, numbers in self.choice.numbers.items()}
         sizes = dict.fromkeys(codes, len(self.choice.pool.clips))
         return Tokens(codes=codes, vocab_sizes=sizes, duration_s=self.protocol.duration_s)
 
@@ -102,7 +102,7 @@ def _mismatched(split: Split, task: GenerationTask) -> Choice:
 
 
 def matched(labels: Sequence[str | None], pool: Sequence[str | None], usable: Iterable[int]) -> tuple[int, ...]:
-    """For each label a number of `usable` whose place in `pool` has that label: in order, and again from the start when used up.
+    """For each label a number of `usable` whose position in `pool` has that label: in order, and again from the start when used up.
 
     Raises UsageError for a label that the pool lacks.
     """

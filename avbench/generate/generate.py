@@ -12,23 +12,21 @@ from avbench.artifact import trained_on
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
 from avbench.generate.checkpoint import Trained, check_match
-from avbench.generate.draw import uniforms
-from avbench.generate.prepare import prepare
-from avbench.generate.sample import sample
+from avbench.generate.sampling import prepare, sample, uniforms
 from avbench.generate.tasks import CONDITION, TARGETS, GenerationTask, Layout, Plan
 from avbench.generate.tokens import blanked, space_of
 from avbench.run import payload
 from avbench.tokenizer import Tokenizer
 from avbench.types import ClipBatch, Sampling, Tokens
 
-ROUND = {"cpu": 8, "cuda": 64}  # clips that are drawn together
+ROUND = {"cpu": 8, "cuda": 64}  # clips that are sampled together
 
 
 class Generation:
     """`encode` gives generated tokens (with those of the condition), `decode` the clips: what a run evaluates in a tokenizer's place.
 
     A clip's tokens follow from the generator, the tokenizer, `how`, the seed, its id and its condition. Matrix products of another batch
-    size round differently, so clips are always drawn in rounds of ROUND, short ones filled up: the same clips whatever the batch size.
+    size round differently, so clips are always sampled in rounds of ROUND, short ones filled up: the same clips whatever the batch size.
     """
 
     def __init__(self, tokenizer: Tokenizer, trained: Trained, task: GenerationTask, *, how: Sampling, seed: int = 0) -> None:
@@ -40,11 +38,11 @@ class Generation:
         self.device = trained.model.head.weight.device
         self.rows = ROUND.get(self.device.type, 8)
         self.model = prepare(trained.model, self.rows * (1 if how.guidance == 1 else 2))
-        drawn = hashlib.sha256(json.dumps([trained.revision, task, asdict(how), seed], sort_keys=True).encode()).hexdigest()[:16]
+        sampled = hashlib.sha256(json.dumps([trained.revision, task, asdict(how), seed], sort_keys=True).encode()).hexdigest()[:16]
         self.info = replace(
             tokenizer.info,
             name=f"{tokenizer.info.name}/{trained.model.config.name}{_other_than_default(how)}",
-            revision=f"{tokenizer.info.revision}-{drawn}",
+            revision=f"{tokenizer.info.revision}-{sampled}",
             modalities=frozenset(TARGETS[task]),
             parameters=tokenizer.info.parameters + sum(part.numel() for part in trained.model.parameters()),
             trained_on=trained_on(trained.provenance),
@@ -60,12 +58,12 @@ class Generation:
             self.layout.class_ids(labels)
 
     def encode(self, batch: ClipBatch) -> Tokens:
-        """Tokens of both modalities: the condition's as encoded, the others drawn. `batch` must name its clips.
+        """Tokens of both modalities: the condition's as encoded, the others sampled. `batch` must name its clips.
 
         Raises UsageError as `check` does, AvbenchError where the tokenizer's tokens do not fit the generator.
         """
         rounds = [list(range(first, min(first + self.rows, len(batch)))) for first in range(0, len(batch), self.rows)]
-        made = [self._draw(batch.select(numbers)) for numbers in rounds]
+        made = [self._sample(batch.select(numbers)) for numbers in rounds]
         return payload.from_bytes([payload.to_bytes(tokens, row) for tokens in made for row in range(len(tokens))])
 
     def decode(self, tokens: Tokens) -> ClipBatch:
@@ -81,7 +79,7 @@ class Generation:
             return replace(generated, video=reference.video)
         return generated if condition is None else replace(generated, audio=reference.audio)
 
-    def _draw(self, clips: ClipBatch) -> Tokens:
+    def _sample(self, clips: ClipBatch) -> Tokens:
         """All of them at once."""
         condition = self._condition(clips)
         prompt = self._prompt(clips, condition)
@@ -94,12 +92,12 @@ class Generation:
         return self.layout.space.to_tokens({"video": video, "audio": audio})
 
     def _sample(self, plan: Plan, prompt_BP: Tensor, noise_BN: Tensor) -> Tensor:
-        """What follows the prompts, int64 on the CPU; drawn in a round that is filled up with the first clip."""
+        """What follows the prompts, int64 on the CPU; sampled in a round that is filled up with the first clip."""
         filled, noise = (
             torch.cat([part, part[:1].expand(self.rows - len(part), -1)]).to(self.device) for part in (prompt_BP, noise_BN)
         )  # fmt: skip
-        drawn = sample(self.model, plan, filled, noise, self.how, dropped_BP=self.layout.dropped(plan.task, filled))
-        return drawn[: len(prompt_BP)].cpu()
+        sampled = sample(self.model, plan, filled, noise, self.how, dropped_BP=self.layout.dropped(plan.task, filled))
+        return sampled[: len(prompt_BP)].cpu()
 
     def _condition(self, clips: ClipBatch) -> dict[str, Tensor]:
         """Ids of the condition, encoded from clips that hold nothing else; {} for av."""
@@ -125,12 +123,12 @@ def _check_chain(how: Sampling, task: GenerationTask, layout: Layout) -> None:
     if how.chain and task != "av":
         raise UsageError(f"--chain is for task av (class to video, video to audio), not for {task}")
     if how.chain and "v2a" not in layout.tasks:
-        raise UsageError(f"--chain draws the sound as v2a does, and this generator learned {', '.join(layout.tasks)}; train one with v2a")
+        raise UsageError(f"--chain samples the sound as v2a does, and this generator learned {', '.join(layout.tasks)}; train one with v2a")
 
 
 def _other_than_default(how: Sampling) -> str:
-    """ " (top-k 50, guidance 1.5, chain)": what a row must say of how its clips were drawn."""
+    """ " (top-k 50, guidance 1.5, chain)": what a row must say of how its clips were sampled."""
     default = Sampling()
     changed = {key.replace("_", "-"): value for key, value in asdict(how).items() if value != getattr(default, key)}
-    told = [key if value is True else f"{key} {value:g}" for key, value in changed.items()]
-    return f" ({', '.join(told)})" if told else ""
+    shown = [key if value is True else f"{key} {value:g}" for key, value in changed.items()]
+    return f" ({', '.join(shown)})" if shown else ""

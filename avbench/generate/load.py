@@ -1,6 +1,7 @@
 """`--task a2v|v2a|av`: which generator stands behind a tokenizer's name, loaded and checked before anything is computed."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -9,11 +10,29 @@ from avbench.errors import AvbenchError, UsageError
 from avbench.generate.checkpoint import MANIFEST, load_generator, speaks
 from avbench.generate.controls import CONTROLS, Control
 from avbench.generate.generate import Generation
-from avbench.generate.interface import ClipGenerator
 from avbench.generate.tasks import GenerationTask
 from avbench.generate.tokens import check_tokenizer
 from avbench.tokenizer import Tokenizer
-from avbench.types import RunSpec
+from avbench.types import ClipBatch, RunSpec
+
+if TYPE_CHECKING:
+    from avbench.data.splits import Split
+
+
+class ClipGenerator(Tokenizer, Protocol):
+    """`encode` gives the tokens that it generates from a clip's condition, `decode` what they show and sound like.
+
+    A trained generator (generate.py), or a control of real clips (controls.py).
+    """
+
+    def begin(self, split: "Split") -> None:
+        """Called once before anything is computed. Raises UsageError where the clips of `split` cannot be generated."""
+        ...
+
+    def paired(self, reference: ClipBatch, generated: ClipBatch) -> ClipBatch:
+        """What is measured: the generated modality beside the real one that it was made for."""
+        ...
+
 
 TRAINED = Path("out")  # where `avbench train` leaves generators
 

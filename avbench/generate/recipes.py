@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from avbench.generate import config as sizes
+from avbench.generate import model as sizes
 from avbench.generate.trainee import GeneratorTraining
 from avbench.train.config import OptimConfig, StageConfig
 

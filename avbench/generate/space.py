@@ -17,7 +17,7 @@ from avbench.types import Tokens
 
 MODALITIES = ("video", "audio")
 JOINT = "joint"
-MAX_PLACES = 16_384  # of one modality: 10 times LARP + EnCodec at 3 kbit/s
+MAX_POSITIONS = 16_384  # of one modality: 10 times LARP + EnCodec at 3 kbit/s
 MAX_CODES = 2**20
 
 
@@ -31,7 +31,7 @@ class StreamShape:
     offset: int
 
     @property
-    def places(self) -> int:
+    def positions(self) -> int:
         """Ids of one clip."""
         return self.num_codebooks * self.length
 
@@ -137,8 +137,8 @@ def _shape(tokens: Tokens, stream: str, length: int, offset: int) -> StreamShape
 
 def _checked(space: TokenSpace) -> TokenSpace:
     for modality in MODALITIES:
-        if not 1 <= space.stream(modality).places <= MAX_PLACES:
-            raise UsageError(f"{space.stream(modality).places:,} {modality} tokens a clip; a generator takes 1 to {MAX_PLACES:,}")
+        if not 1 <= space.stream(modality).positions <= MAX_POSITIONS:
+            raise UsageError(f"{space.stream(modality).positions:,} {modality} tokens a clip; a generator takes 1 to {MAX_POSITIONS:,}")
     if space.num_codes > MAX_CODES:
         raise UsageError(f"a vocabulary of {space.num_codes:,} codes; a generator takes up to {MAX_CODES:,}")
     return space

@@ -1,9 +1,9 @@
-"""What a sequence is made of, for each task. B clips, P prompt places, L places.
+"""What a sequence is made of, for each task. B clips, P prompt positions, L positions.
 
     a2v   [audio, SEP] -> video          v2a   [video, SEP] -> audio          av   [class] -> video, audio
 
 A model that learns several tasks reads a task marker first in a2v and v2a (the class is av's own). A condition that is dropped (for
-classifier-free guidance) is NULL at each of its places. Ids: the codes (`space.TokenSpace`), SEP, NULL, the markers, the classes.
+classifier-free guidance) is NULL at each of its positions. Ids: the codes (`space.TokenSpace`), SEP, NULL, the markers, the classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,19 +24,19 @@ TARGETS: dict[GenerationTask, tuple[str, ...]] = {"a2v": ("video",), "v2a": ("au
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Places of a sequence that one codebook fills: `places` (every K-th of its stream's), with ids in [low, high)."""
+    """Positions of a sequence that one codebook fills: `positions` (every K-th of its stream's), with ids in [low, high)."""
 
     modality: str
-    places: range
+    positions: range
     low: int
     high: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A task's sequence. slots: which learned position each place has. prompt: places that are given, not predicted.
+    """A task's sequence. slots: which learned vector each position has. prompt: positions that are given, not predicted.
 
-    condition: the places of the prompt that a dropped condition leaves NULL. segments: every other place, once.
+    condition: the positions of the prompt that a dropped condition leaves NULL. segments: every other position, once.
     """
 
     task: GenerationTask
@@ -47,19 +47,19 @@ class Plan:
 
     @property
     def length(self) -> int:
-        """Places of the whole sequence."""
+        """Positions of the whole sequence."""
         return len(self.slots)
 
     def legal(self) -> list[tuple[int, int]]:
-        """The range of ids of each place after the prompt, in order."""
-        ranges = {place: (segment.low, segment.high) for segment in self.segments for place in segment.places}
-        return [ranges[place] for place in range(self.prompt, self.length)]
+        """The range of ids of each position after the prompt, in order."""
+        ranges = {position: (segment.low, segment.high) for segment in self.segments for position in segment.positions}
+        return [ranges[position] for position in range(self.prompt, self.length)]
 
     def up_to(self, modality: str) -> "Plan":
         """The sequence up to the end of its tokens of `modality`."""
         last = max(number for number, segment in enumerate(self.segments) if segment.modality == modality)
         segments = self.segments[: last + 1]
-        end = max(segment.places[-1] + 1 for segment in segments)
+        end = max(segment.positions[-1] + 1 for segment in segments)
         return replace(self, slots=self.slots[:end], segments=segments)
 
 
@@ -83,7 +83,7 @@ class Layout:
 
     @property
     def null(self) -> int:
-        """The id of what is not told."""
+        """The id of what is not given (uncond)."""
         return self.sep + 1
 
     @property
@@ -93,8 +93,8 @@ class Layout:
 
     @property
     def num_slots(self) -> int:
-        """Places with a learned position: what comes first, SEP, each video and each audio token."""
-        return int(self._has_first) + int(self._has_sep) + self.space.video.places + self.space.audio.places
+        """Positions with a learned vector: what comes first, SEP, each video and each audio token."""
+        return int(self._has_first) + int(self._has_sep) + self.space.video.positions + self.space.audio.positions
 
     def class_ids(self, labels: Sequence[str | None]) -> Tensor:
         """int64 (B,). Raises UsageError for a label that is None or was not trained."""
@@ -119,8 +119,8 @@ class Layout:
         for modality in TARGETS[task]:
             segments += self._segments(modality, len(slots))
             slots += self._slots(modality)
-        places = range(begin, begin + self.space.stream(condition).places) if condition else range(1)
-        return Plan(task=task, slots=tuple(slots), prompt=prompt, condition=places, segments=tuple(segments))
+        positions = range(begin, begin + self.space.stream(condition).positions) if condition else range(1)
+        return Plan(task=task, slots=tuple(slots), prompt=prompt, condition=positions, segments=tuple(segments))
 
     def prompt(self, task: GenerationTask, condition: Mapping[str, Tensor] | Tensor) -> Tensor:
         """What comes before the target, int64 (B, P): of the condition's ids ({"audio": ...} for a2v, {"video": ...} for v2a) or, for av,
@@ -138,9 +138,9 @@ class Layout:
 
     def dropped(self, task: GenerationTask, prompt: Tensor) -> Tensor:
         """The same prompt with its condition left out."""
-        places = self.plan(task).condition
+        positions = self.plan(task).condition
         out = prompt.clone()
-        out[:, places.start : places.stop] = self.null
+        out[:, positions.start : positions.stop] = self.null
         return out
 
     def sequence(self, task: GenerationTask, ids: Mapping[str, Tensor], classes: Tensor | None) -> Tensor:
@@ -172,16 +172,16 @@ class Layout:
     def _slots(self, modality: str) -> range:
         """A token's slot says what it is, whatever the task: video token number 3 is at the same slot as a condition and as a target."""
         before = int(self._has_first) + int(self._has_sep)
-        begin = before + (self.space.video.places if modality == "audio" else 0)
-        return range(begin, begin + self.space.stream(modality).places)
+        begin = before + (self.space.video.positions if modality == "audio" else 0)
+        return range(begin, begin + self.space.stream(modality).positions)
 
     def _segments(self, modality: str, begin: int) -> list[Segment]:
         shape = self.space.stream(modality)
         found = []
         for codebook in range(shape.num_codebooks):
             low, high = shape.legal(codebook)
-            places = range(begin + codebook, begin + shape.places, shape.num_codebooks)
-            found.append(Segment(modality=modality, places=places, low=low, high=high))
+            positions = range(begin + codebook, begin + shape.positions, shape.num_codebooks)
+            found.append(Segment(modality=modality, positions=positions, low=low, high=high))
         return found
 
 

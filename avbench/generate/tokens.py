@@ -37,7 +37,7 @@ PART = 128  # clips a file
 
 @dataclass(frozen=True, kw_only=True)
 class TokenTable:
-    """The good clips of a split in its order. ids: modality -> int32 (N, places), in the ids of `space`.
+    """The good clips of a split in its order. ids: modality -> int32 (N, positions), in the ids of `space`.
 
     independent: a modality's tokens do not change with the other one (else they would tell a condition what is to be generated).
     """
@@ -117,7 +117,7 @@ def _encode(tokenizer: Tokenizer, split: Split, device: torch.device, wanted: li
     held: list[tuple[ClipBatch, Tokens]] = []
     independent: bool | None = None
     with _bar(f"{tokenizer.info.name}: tokens of {split.name}", len(batches) * BATCH, progress) as bar:
-        for place, batch in enumerate(splits.batches(split, BATCH, batches)):
+        for position, batch in enumerate(splits.batches(split, BATCH, batches)):
             if batch.clips is not None:
                 clips = batch.clips.to(device)
                 held.append((batch.clips, _tokens(tokenizer, clips)))
@@ -125,7 +125,7 @@ def _encode(tokenizer: Tokenizer, split: Split, device: torch.device, wanted: li
                     independent = _independent(tokenizer, clips.select([0]), held[-1][1])
             bar.advance(bar.task_ids[0], BATCH)
             number = batch.index * BATCH // PART
-            if held and (place + 1 == len(batches) or batches[place + 1] * BATCH // PART != number):
+            if held and (position + 1 == len(batches) or batches[position + 1] * BATCH // PART != number):
                 assert independent is not None
                 yield number, _part(tokenizer, held, independent)
                 held = []

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,65 @@ from avbench import registry
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
 from avbench.generate.checkpoint import build, load_generator, save_generator
-from avbench.generate.likelihood import NATS_TO_BITS, target_nats
-from avbench.generate.model import Generator
-from avbench.generate.tasks import CONDITION, TARGETS, GenerationTask, Layout, Plan
+from avbench.generate.model import Generator, GeneratorConfig
+from avbench.generate.sampling import NATS_TO_BITS, target_nats
+from avbench.generate.tasks import CONDITION, TARGETS, TASKS, GenerationTask, Layout, Plan, check_tasks
 from avbench.generate.tokens import TokenTable, check_tokenizer, load_tokens
-from avbench.generate.training import GeneratorSettings
+from avbench.run.samples import slug
 from avbench.tokenizer import Tokenizer
 from avbench.train.clips import Clips, load_clips
-from avbench.train.config import OptimConfig, StageConfig
+from avbench.train.config import OptimConfig, StageConfig, TrainConfig
 from avbench.train.data import Order, Share, micro_batches
 from avbench.train.optimizers import adamw_groups, muon
 from avbench.train.trainee import HeldOut, Losses, Objective, Origin, Trainee
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorTraining(TrainConfig):
+    """What a recipe decides: a run over the cached tokens of one tokenizer. Each step is one task's, the tasks in turn.
+
+    condition_dropout: share of the clips whose condition (class or tokens) is dropped, for classifier-free guidance.
+    muon: peak rate of Muon (Jordan et al. 2024, updates scaled to AdamW's RMS) for the blocks' matrices; 0: AdamW, as published.
+    """
+
+    stages: tuple[StageConfig, ...]
+    model: GeneratorConfig
+    tokenizer: str = "avtok"
+    tokenizer_checkpoint: str | None = None
+    tasks: tuple[GenerationTask, ...] = TASKS
+    condition_dropout: float = 0.1
+    muon: float = 0.0
+    log_steps: int = 30  # whole turns of two or three tasks, so that each task's mean is of as many steps
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_tasks(self.tasks)
+
+    def of(self, tokenizer: str, checkpoint: str | None, tasks: tuple[str, ...]) -> Self:
+        """The recipe for another tokenizer and tasks, under a name that says so. Raises UsageError for tasks that do not exist."""
+        check_tasks(tasks)
+        short = "" if tasks == TASKS else f"-{'-'.join(tasks)}"
+        return replace(
+            self,
+            name=f"{self.name}-{slug(tokenizer)}{short}",
+            tokenizer=tokenizer,
+            tokenizer_checkpoint=checkpoint,
+            tasks=tasks,  # type: ignore[arg-type]
+        )
+
+    def scaled(self, factor: float) -> Self:
+        """Muon's rate too."""
+        return replace(super().scaled(factor), muon=factor * self.muon)
+
+    @property
+    def digest(self) -> str:
+        """Without the path of the tokenizer's checkpoint: the data's checksum holds its revision."""
+        return super().digest if self.tokenizer_checkpoint is None else replace(self, tokenizer_checkpoint=None).digest
+
+    def trainee(self) -> "GeneratorTrainee":
+        """The generator."""
+        return GeneratorTrainee(self)
+
 
 EVAL_BATCH = 16
 
@@ -48,7 +96,7 @@ class TokenBatch:
 class TokenData:
     """Sequences of the training clips' tokens; step number s is of task s modulo the number of tasks."""
 
-    def __init__(self, layout: Layout, train: TokenTable, held_out: TokenTable, origin: Origin, config: GeneratorSettings) -> None:
+    def __init__(self, layout: Layout, train: TokenTable, held_out: TokenTable, origin: Origin, config: GeneratorTraining) -> None:
         self.layout, self.train, self.held_out, self.origin = layout, train, held_out, origin
         self.order = Order(num_clips=len(train), batch_size=config.batch_size, seed=config.seed)
 
@@ -70,7 +118,7 @@ class TokenData:
         return TokenBatch(task=task, sequences=self.sequences(self.train, task, clips))
 
 
-class GeneratorTrainee(Trainee[GeneratorSettings, TokenData]):
+class GeneratorTrainee(Trainee[GeneratorTraining, TokenData]):
     """models: "generator". Its vocabulary is the tokenizer's, so data come before models."""
 
     def load_data(self, split: str, limit: int | None) -> TokenData:
@@ -130,12 +178,12 @@ class GeneratorTrainee(Trainee[GeneratorSettings, TokenData]):
         models["generator"].load_state_dict(found.model.state_dict())
 
     def flops_per_clip(self, stage: int) -> float:
-        """Of a training step, mean over the tasks: 6 a weight and token that meet, attention over what a place may see."""
+        """Of a training step, mean over the tasks: 6 a weight and token that meet, attention over what a position may see."""
         return sum(training_flops(self.config, self.layout.plan(task)) for task in self.config.tasks) / len(self.config.tasks)
 
 
 class GeneratorObjective(Objective[TokenBatch]):
-    """Mean cross-entropy (nats) of a target token, over the ids that are legal at its place."""
+    """Mean cross-entropy (nats) of a target token, over the ids that are legal at its position."""
 
     def __init__(self, model: nn.Module, layout: Layout, condition_dropout: float) -> None:
         super().__init__()
@@ -179,7 +227,7 @@ def held_out_numbers(model: Generator, data: TokenData, device: torch.device) ->
 
 
 def _bits(model: Generator, data: TokenData, task: GenerationTask, device: torch.device, shift: int) -> dict[str, float]:
-    """Modality -> bits of a held-out clip, mean; under the prompt of the clip `shift` places further."""
+    """Modality -> bits of a held-out clip, mean; under the prompt of the clip `shift` positions further."""
     plan, count = data.layout.plan(task), len(data.held_out)
     bits = dict.fromkeys(TARGETS[task], 0.0)
     for first in range(0, count, EVAL_BATCH):
@@ -212,22 +260,13 @@ def decay_groups(model: nn.Module, config: OptimConfig, *, without: Sequence[nn.
     ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class GeneratorTraining(GeneratorSettings):
-    """A run, and what it trains."""
-
-    def trainee(self) -> GeneratorTrainee:
-        """The generator."""
-        return GeneratorTrainee(self)
-
-
-def training_flops(config: GeneratorSettings, plan: Plan) -> float:
+def training_flops(config: GeneratorTraining, plan: Plan) -> float:
     """Of one clip's forward and backward pass."""
-    model, places, targets = config.model, plan.length - 1, plan.length - plan.prompt
+    model, positions, targets = config.model, plan.length - 1, plan.length - plan.prompt
     block = 4 * model.width**2 + 3 * model.width * model.hidden
-    head = sum(len(segment.places) * (segment.high - segment.low) for segment in plan.segments) / targets * model.width
-    attention = model.layers * model.width * places * (places + 1)  # two products of (places + 1) / 2 keys a place
-    return 6.0 * (places * model.layers * block + targets * head + attention)
+    head = sum(len(segment.positions) * (segment.high - segment.low) for segment in plan.segments) / targets * model.width
+    attention = model.layers * model.width * positions * (positions + 1)  # two products of (positions + 1) / 2 keys a position
+    return 6.0 * (positions * model.layers * block + targets * head + attention)
 
 
 def _classes(*parts: Split) -> tuple[str, ...]:

@@ -23,9 +23,9 @@ import av
 
 from avbench.board.compare import compare
 from avbench.generate.tasks import GenerationTask
-from avbench.generate.training import GeneratorSettings
+from avbench.generate.trainee import GeneratorTraining
 from avbench.leaderboards.make.common import REFERENCE, RUNS, difference, keep, pipe_table, run
-from avbench.leaderboards.make.drawing import GUIDED, words
+from avbench.leaderboards.make.sampling import GUIDED, words
 from avbench.run.evaluate import load
 from avbench.train import recipes
 from avbench.train.loop import train as train_to_the_end
@@ -38,15 +38,15 @@ CONTROLS: dict[str, tuple[str, ...]] = {  # real and copy-train show whole clips
     "a2v": ("shuffled",), "v2a": ("shuffled",), "av": ("real", "shuffled", "copy-train"),
 }  # fmt: skip
 CHANCE = 1 / 101
-# The same for every generator. On arcade-val no other way is clearly better (drawing.py); first looked at on test clips.
-DRAWN: dict[str, dict[str, Any]] = {"a2v": GUIDED, "v2a": GUIDED, "av": GUIDED | {"chain": True}}
-JUDGED = {"a2v": "class_accuracy_video", "v2a": "class_accuracy_audio", "av": "class_accuracy_av"}
+# The same for every generator. On arcade-val no other way is clearly better (sampling.py); first looked at on test clips.
+SAMPLING: dict[str, dict[str, Any]] = {"a2v": GUIDED, "v2a": GUIDED, "av": GUIDED | {"chain": True}}
+ACCURACY = {"a2v": "class_accuracy_video", "v2a": "class_accuracy_audio", "av": "class_accuracy_av"}
 COMPARED = ("gfvd", "gfad_aisfx", "class_accuracy_video", "class_accuracy_audio", "av_agreement")
 PAGE = """# Generators ({recipe}) at an equal number of clips
 
 Made by `python leaderboards/make/generation.py`: {clips:,} training clips seen by each generator in all ({trained_on:,} different ones of
 arcade-train, the three tasks in turn), {tokenizer_clips:,} of the same by each tokenizer (by each half of a composite), one seed. Generated
-for the first {num} clips of {split} with {drawn}. Intervals and tests are over clips: they do not cover the luck of a seed.
+for the first {num} clips of {split} with {sampling}. Intervals and tests are over clips: they do not cover the luck of a seed.
 
 ## Held-out bits
 
@@ -59,7 +59,7 @@ as many clips of it as the model of three tasks.
 ## Does what is generated belong together, and to its class?
 
 AV agreement: B - A against `shuffled`, paired over clips, 95 % interval; * p < 0.05 after Holm's correction over all metrics of the two
-runs. Class accuracy (of {judged}) with its 95 % interval; chance is {chance:.2%}.
+runs. Class accuracy (of {classified}) with its 95 % interval; chance is {chance:.2%}.
 
 {verdicts}
 
@@ -116,7 +116,7 @@ def train(speaker: Speaker, recipe: str, clips: int) -> Path:
 def train_generator(speaker: Speaker, recipe: str, tasks: tuple[GenerationTask, ...], clips: int, out: Path) -> None:
     """Train, or go on, or find it finished."""
     config = recipes.config(recipe)
-    assert isinstance(config, GeneratorSettings)
+    assert isinstance(config, GeneratorTraining)
     train_to_the_end(config.of(speaker.tokenizer, speaker.checkpoint, tasks), limit=TRAINED_ON, clips=clips, out=out)
 
 
@@ -154,7 +154,7 @@ def evaluate(speaker: Speaker, generator: Path | None, task: str) -> Path:
 def spec(speaker: Speaker, generator: Path | None, task: str) -> RunSpec:
     """generator: None for rows of real clips."""
     blank = RunSpec(tokenizer=speaker.tokenizer, checkpoint=speaker.checkpoint, task=task, split=SPLIT, limit=CLIPS)
-    return replace(blank, generator=str(generator), sampling=Sampling(**DRAWN[task])) if generator else blank
+    return replace(blank, generator=str(generator), sampling=Sampling(**SAMPLING[task])) if generator else blank
 
 
 def bits_row(name: str, clips: int) -> list[str]:
@@ -172,7 +172,7 @@ def verdict_row(name: str, task: str, run: Path, shuffled: Path) -> list[str]:
     """Agreement against `shuffled`, class accuracy against chance."""
     agreement = next(row for row in compare(shuffled, run).rows if row.column.metric == "av_agreement")
     values: dict[str, Any] = {value["name"]: value for value in json.loads((run / "result.json").read_text())["values"]}
-    accuracy = values[JUDGED[task]]
+    accuracy = values[ACCURACY[task]]
     found = agreement.difference
     star = " *" if agreement.p_holm is not None and agreement.p_holm < 0.05 else ""
     difference = "n/a" if found.difference is None else f"{found.difference:+.1%} [{found.ci_low:+.1%}, {found.ci_high:+.1%}]{star}"
@@ -234,8 +234,8 @@ def page(recipe: str, clips: int, runs: dict[tuple[str, str], Path], controls: d
     return PAGE.format(
         recipe=recipe, clips=clips, trained_on=TRAINED_ON, tokenizer_clips=TOKENIZER_CLIPS, num=CLIPS, split=SPLIT, chance=CHANCE,
         base=BASE, shipped=f'"{GENERATORS[-1].name}"', clips_shipped=shipped["provenance"]["clips_seen"],
-        drawn=f"{words(GUIDED)} (av: --chain too)",
-        judged="the video for a2v, the sound for v2a, both for av",
+        sampling=f"{words(GUIDED)} (av: --chain too)",
+        classified="the video for a2v, the sound for v2a, both for av",
         bits=pipe_table([bits_row(name, clips) for name in known], heads),
         verdicts=pipe_table(sorted(verdicts), ["task", "row", "AV agreement against shuffled", "class accuracy", "above chance"]),
         paired=pipe_table(paired_rows(runs), ["task", "tokens of", *COMPARED]),

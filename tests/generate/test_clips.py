@@ -13,9 +13,8 @@ from avbench import registry
 from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
 from avbench.generate.checkpoint import MANIFEST, check_match, load_generator
-from avbench.generate.draw import uniforms
 from avbench.generate.generate import Generation
-from avbench.generate.sample import sample
+from avbench.generate.sampling import sample, uniforms
 from avbench.generate.task import _Generate
 from avbench.generate.tasks import TASKS
 from avbench.generate.trainee import GeneratorTrainee

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from avbench.generate import config as sizes
-from avbench.generate.config import GeneratorConfig
-from avbench.generate.model import Generator, count_parameters
+from avbench.generate import model as sizes
+from avbench.generate.model import Generator, GeneratorConfig, count_parameters
 from avbench.generate.space import token_space
 from avbench.generate.tasks import Layout
 from avbench.nn.transformer import causal_attention
@@ -61,21 +60,21 @@ def test_the_cached_pass_gives_the_logits_of_the_whole_pass(config: GeneratorCon
     whole = made.logits(made(ids, slots), 0, 20)
     cache = made.new_cache(3, 12, fixed=fixed)
     parts = [made(ids[:, :5], slots[:5], cache)]
-    parts += [made(ids[:, place : place + 1], slots[place : place + 1], cache) for place in range(5, 12)]
+    parts += [made(ids[:, position : position + 1], slots[position : position + 1], cache) for position in range(5, 12)]
     assert torch.allclose(made.logits(torch.cat(parts, dim=1), 0, 20), whole, atol=1e-5)
-    with pytest.raises(ValueError, match="one place at a time"):
+    with pytest.raises(ValueError, match="one position at a time"):
         made(ids[:, :2], slots[:2], cache)
 
 
-@pytest.mark.parametrize("places", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("positions", [1, 2, 3, 7, 50])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_attention_in_parts_is_causal_attention(places: int, dtype: torch.dtype) -> None:
-    parts = torch.randn(3, 2, 3, places, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(places))
+def test_attention_in_parts_is_causal_attention(positions: int, dtype: torch.dtype) -> None:
+    parts = torch.randn(3, 2, 3, positions, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(positions))
     q, k, v = (part.to(dtype).detach().requires_grad_() for part in parts)
     found = causal_attention(q, k, v)
     expected = F.scaled_dot_product_attention(*(part.detach().double() for part in (q, k, v)), is_causal=True)
     assert torch.allclose(found.double(), expected, atol=0.03 if dtype == torch.bfloat16 else 1e-5)
-    found[:, :, 0].sum().backward()  # the first place depends on nothing but its own value
+    found[:, :, 0].sum().backward()  # the first position depends on nothing but its own value
     assert torch.equal(v.grad[:, :, 0], torch.ones_like(v.grad[:, :, 0]))  # type: ignore[index]
     assert not v.grad[:, :, 1:].any()  # type: ignore[index]
 

@@ -126,9 +126,9 @@ def test_each_target_place_has_one_legal_range_and_its_token_lies_in_it(given: T
         plan = made.plan(task)
         sequence = made.sequence(task, ids, made.class_ids(["cat"] * len(given)))
         assert sequence.shape[1] == plan.length
-        assert sorted(place for segment in plan.segments for place in segment.places) == [*range(plan.prompt, plan.length)]
-        for place, (low, high) in zip(range(plan.prompt, plan.length), plan.legal(), strict=True):
-            assert 0 <= low <= int(sequence[:, place].min()) <= int(sequence[:, place].max()) < high <= made.space.num_codes
+        assert sorted(position for segment in plan.segments for position in segment.positions) == [*range(plan.prompt, plan.length)]
+        for position, (low, high) in zip(range(plan.prompt, plan.length), plan.legal(), strict=True):
+            assert 0 <= low <= int(sequence[:, position].min()) <= int(sequence[:, position].max()) < high <= made.space.num_codes
         assert max(plan.slots) < made.num_slots
         assert len(set(plan.slots)) == plan.length
         assert int(sequence.max()) < made.num_ids

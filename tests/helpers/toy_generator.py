@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from avbench.data.splits import Split, batches
-from avbench.generate.config import GeneratorConfig
+from avbench.generate.model import GeneratorConfig
 from avbench.generate.tasks import TASKS
 from avbench.generate.trainee import GeneratorTraining
 from avbench.tokenizer import TokenizerInfo

@@ -1,4 +1,4 @@
-"""How to draw: temperature, guidance and chain on held-out clips. `python leaderboards/make/drawing.py [--tokenizer avtok] [--task TASK]`.
+"""How to sample: temperature, guidance and chain on held-out clips. `python leaderboards/make/sampling.py [--tokenizer avtok] [--task TASK]`.
 
 Generates the first clips of arcade-val (--limit 101: one of each game) with the tokenizer's own generator, each way of WAYS, and prints
 class accuracy and agreement. About two minutes of two cores a row.
@@ -28,7 +28,7 @@ METRICS: dict[str, tuple[str, ...]] = {
 def values(tokenizer: str, task: str, way: dict[str, Any], limit: int) -> dict[str, str]:
     """Metric -> value with its 95 % interval, in per cent."""
     spec = RunSpec(tokenizer=tokenizer, task=task, split=SPLIT, limit=limit, metrics=METRICS[task], sampling=Sampling(**way))
-    result = json.loads((run(spec, runs_dir=RUNS / "drawing") / "result.json").read_text())
+    result = json.loads((run(spec, runs_dir=RUNS / "sampling") / "result.json").read_text())
     found = {value["name"]: [100 * value[key] for key in ("value", "ci_low", "ci_high")] for value in result["values"]}
     return {name: f"{value:.1f} [{low:.1f}, {high:.1f}]" for name, (value, low, high) in found.items()}
 

@@ -1,4 +1,4 @@
-"""avbench.generate.draw, .sample and .likelihood: what is drawn, how likely, and on what it depends."""
+"""avbench.generate.sampling: what is sampled, how likely, and on what it depends."""
 
 import math
 
@@ -7,12 +7,8 @@ import torch
 from scipy import stats
 
 from avbench.errors import UsageError
-from avbench.generate.config import GeneratorConfig
-from avbench.generate.draw import draw, kept, uniforms
-from avbench.generate.likelihood import bits_per_clip, target_nats
-from avbench.generate.model import Generator
-from avbench.generate.prepare import prepare
-from avbench.generate.sample import sample
+from avbench.generate.model import Generator, GeneratorConfig
+from avbench.generate.sampling import bits_per_clip, kept, prepare, sample, sample_token, target_nats, uniforms
 from avbench.generate.space import token_space
 from avbench.generate.tasks import TASKS, Layout
 from avbench.types import Sampling, Tokens
@@ -51,7 +47,7 @@ def ids(rows: int) -> list[str]:
     return [f"clip {row}" for row in range(rows)]
 
 
-def drawn(model: Generator, task: str, rows: int, how: Sampling, seed: int = 0) -> torch.Tensor:
+def sampled(model: Generator, task: str, rows: int, how: Sampling, seed: int = 0) -> torch.Tensor:
     plan, prompt = LAYOUT.plan(task), prompts(task, rows)
     uniform = uniforms(seed, ids(rows), plan.length - plan.prompt)
     return sample(model, plan, prompt, uniform, how, dropped_BP=LAYOUT.dropped(task, prompt))
@@ -66,15 +62,15 @@ def test_cached_sampling_draws_what_whole_passes_would_draw(model: Generator, ta
     for number, (low, high) in enumerate(plan.legal()):
         with torch.inference_mode():
             c, u = (model.logits(model(x, slots[: x.shape[1]])[:, -1], low, high) for x in (cond, uncond))
-        chosen = low + draw(u + how.guidance * (c - u), uniform[:, number], how)
+        chosen = low + sample_token(u + how.guidance * (c - u), uniform[:, number], how)
         cond, uncond = (torch.cat([x, chosen[:, None]], dim=1) for x in (cond, uncond))
-    assert torch.equal(drawn(model, task, 3, how), cond[:, plan.prompt :])
+    assert torch.equal(sampled(model, task, 3, how), cond[:, plan.prompt :])
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_token_is_legal_where_it_stands(model: Generator, task: str) -> None:
-    found = drawn(model, task, 50, Sampling(temperature=50.0))  # hot: everything that may come does
-    seen = [found[:, place] for place in range(found.shape[1])]
+    found = sampled(model, task, 50, Sampling(temperature=50.0))  # hot: everything that may come does
+    seen = [found[:, position] for position in range(found.shape[1])]
     for values, (low, high) in zip(seen, LAYOUT.plan(task).legal(), strict=True):
         assert low <= int(values.min())
         assert int(values.max()) < high
@@ -82,10 +78,10 @@ def test_every_token_is_legal_where_it_stands(model: Generator, task: str) -> No
 
 
 def test_a_seed_gives_a_clip_the_same_tokens_whatever_its_batch(model: Generator) -> None:
-    together = drawn(model, "v2a", 8, Sampling(guidance=1.5))
+    together = sampled(model, "v2a", 8, Sampling(guidance=1.5))
     for rows in (1, 3):
-        assert torch.equal(drawn(model, "v2a", rows, Sampling(guidance=1.5)), together[:rows])
-    assert not torch.equal(drawn(model, "v2a", 8, Sampling(guidance=1.5), seed=1), together)
+        assert torch.equal(sampled(model, "v2a", rows, Sampling(guidance=1.5)), together[:rows])
+    assert not torch.equal(sampled(model, "v2a", 8, Sampling(guidance=1.5), seed=1), together)
 
 
 @pytest.mark.parametrize("rows", [1, 6])
@@ -93,15 +89,15 @@ def test_a_seed_gives_a_clip_the_same_tokens_whatever_its_batch(model: Generator
 def test_a_prepared_model_draws_the_same_tokens(model: Generator, task: str, rows: int) -> None:
     ready = prepare(model, rows)
     assert type(ready.blocks[0].down) is not type(model.blocks[0].down)  # else it compares nothing
-    plan, whole = LAYOUT.plan(task), torch.cat([prompts(task, 3), drawn(model, task, 3, Sampling())], dim=1)
+    plan, whole = LAYOUT.plan(task), torch.cat([prompts(task, 3), sampled(model, task, 3, Sampling())], dim=1)
     ours, theirs = (target_nats(one, plan, whole) for one in (model, ready))
     for name in ours:
         assert torch.allclose(ours[name], theirs[name], atol=1e-5)
-    assert torch.equal(drawn(ready, task, 3, Sampling(guidance=1.5)), drawn(model, task, 3, Sampling(guidance=1.5)))
+    assert torch.equal(sampled(ready, task, 3, Sampling(guidance=1.5)), sampled(model, task, 3, Sampling(guidance=1.5)))
 
 
 def test_a_model_prepared_in_bfloat16_is_nearly_the_same(model: Generator) -> None:
-    plan, whole = LAYOUT.plan("av"), torch.cat([prompts("av", 3), drawn(model, "av", 3, Sampling())], dim=1)
+    plan, whole = LAYOUT.plan("av"), torch.cat([prompts("av", 3), sampled(model, "av", 3, Sampling())], dim=1)
     exact, rounded = (bits_per_clip(target_nats(one, plan, whole)) for one in (model, prepare(model, 3, torch.bfloat16)))
     for name in exact:
         assert torch.allclose(exact[name], rounded[name], rtol=0.03)
@@ -115,11 +111,11 @@ def test_a_cuda_graph_draws_what_plain_steps_draw(model: Generator) -> None:
     ready, plan, prompt = prepare(model.cuda(), 6, torch.float32), LAYOUT.plan("v2a"), prompts("v2a", 3).cuda()
     uniform, how = uniforms(0, ids(3), plan.length - plan.prompt).cuda(), Sampling(guidance=1.5)
     found = sample(ready, plan, prompt, uniform, how, dropped_BP=LAYOUT.dropped("v2a", prompt)).cpu()
-    assert torch.equal(found, drawn(model.cpu(), "v2a", 3, how))
+    assert torch.equal(found, sampled(model.cpu(), "v2a", 3, how))
 
 
 def test_guidance_of_zero_forgets_the_condition_and_needs_it_dropped(model: Generator) -> None:
-    found = drawn(model, "av", 2, Sampling(guidance=0.0, temperature=0.0))
+    found = sampled(model, "av", 2, Sampling(guidance=0.0, temperature=0.0))
     assert torch.equal(found[0], found[1])  # a cat and a dog
     with pytest.raises(ValueError, match="without their condition"):
         sample(model, LAYOUT.plan("av"), prompts("av", 2), uniforms(0, ids(2), 11), Sampling(guidance=2.0))
@@ -136,15 +132,15 @@ def test_uniform_numbers_belong_to_seed_clip_and_place() -> None:
 def test_draws_follow_the_softmax() -> None:
     torch.manual_seed(0)
     logits = torch.randn(6)
-    draws = draw(logits.expand(20_000, -1), torch.rand(20_000, dtype=torch.float64), Sampling(temperature=0.8))
+    samples = sample_token(logits.expand(20_000, -1), torch.rand(20_000, dtype=torch.float64), Sampling(temperature=0.8))
     expected = 20_000 * (logits / 0.8).softmax(-1)
-    assert stats.chisquare(torch.bincount(draws, minlength=6).numpy(), expected.double().numpy(), sum_check=False).pvalue > 0.01
+    assert stats.chisquare(torch.bincount(samples, minlength=6).numpy(), expected.double().numpy(), sum_check=False).pvalue > 0.01
 
 
 def test_a_uniform_number_picks_the_entry_that_it_falls_into() -> None:
     logits = torch.tensor([0.5, 0.0, 0.3, 0.2]).log().expand(5, -1)
     points = torch.tensor([0.0, 0.499, 0.501, 0.799, 0.999_999_999], dtype=torch.float64)
-    assert draw(logits, points, Sampling()).tolist() == [0, 0, 2, 2, 3]
+    assert sample_token(logits, points, Sampling()).tolist() == [0, 0, 2, 2, 3]
 
 
 def test_top_k_and_top_p_keep_the_fewest_likeliest() -> None:
@@ -155,13 +151,13 @@ def test_top_k_and_top_p_keep_the_fewest_likeliest() -> None:
     assert (kept(probabilities, Sampling(top_p=1e-9)) > 0).tolist() == [[True, False, False, False]]
     assert (kept(probabilities, Sampling(top_k=2, top_p=0.6)) > 0).tolist() == [[True, False, False, False]]  # 0.5 of 0.75 is 0.67
     shuffled = torch.tensor([[0.1, 0.5, 0.15, 0.25]]).log().expand(1000, -1)
-    found = draw(shuffled, torch.rand(1000, dtype=torch.float64), Sampling(top_k=2))
+    found = sample_token(shuffled, torch.rand(1000, dtype=torch.float64), Sampling(top_k=2))
     assert set(found.tolist()) == {1, 3}
 
 
 def test_temperature_zero_is_the_likeliest() -> None:
     logits = torch.randn(4, 9)
-    assert torch.equal(draw(logits, torch.rand(4), Sampling(temperature=0.0)), logits.argmax(-1))
+    assert torch.equal(sample_token(logits, torch.rand(4), Sampling(temperature=0.0)), logits.argmax(-1))
 
 
 @pytest.mark.parametrize(
@@ -175,14 +171,14 @@ def test_impossible_ways_to_draw_are_usage_errors(wrong: dict) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_likelihoods_are_those_of_the_masked_softmax(model: Generator, task: str) -> None:
     plan = LAYOUT.plan(task)
-    whole = torch.cat([prompts(task, 2), drawn(model, task, 2, Sampling())], dim=1)
+    whole = torch.cat([prompts(task, 2), sampled(model, task, 2, Sampling())], dim=1)
     hidden = model(whole[:, :-1], torch.tensor(plan.slots)[:-1])
     scores = model.logits(hidden, 0, SPACE.num_codes)
     expected = torch.zeros(2)
-    for place, (low, high) in zip(range(plan.prompt, plan.length), plan.legal(), strict=True):
-        masked = scores[:, place - 1].clone()
+    for position, (low, high) in zip(range(plan.prompt, plan.length), plan.legal(), strict=True):
+        masked = scores[:, position - 1].clone()
         masked[:, :low], masked[:, high:] = -math.inf, -math.inf
-        expected -= masked.log_softmax(-1)[range(2), whole[:, place]]
+        expected -= masked.log_softmax(-1)[range(2), whole[:, position]]
     found = target_nats(model, plan, whole)
     assert set(found) == {"a2v": {"video"}, "v2a": {"audio"}, "av": {"video", "audio"}}[task]
     assert torch.allclose(sum(part.sum(1) for part in found.values()), expected, atol=1e-4)
