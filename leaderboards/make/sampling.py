@@ -1,4 +1,6 @@
-"""How to sample: temperature, guidance and chain on held-out clips. `python leaderboards/make/sampling.py [--tokenizer avtok] [--task TASK]`.
+"""How to sample: temperature, guidance and chain on held-out clips.
+
+    python leaderboards/make/sampling.py [--tokenizer avtok] [--task TASK]
 
 Generates the first clips of arcade-val (--limit 101: one of each game) with the tokenizer's own generator, each way of WAYS, and prints
 class accuracy and agreement. About two minutes of two cores a row.
