@@ -9,7 +9,7 @@ from torch import Tensor
 from avbench import weights
 from avbench.metric import GENERATION, MetricInfo, MetricOptions, MetricUnavailable, PerClipMetric
 from avbench.metrics.features import clap
-from avbench.metrics.features.clap_inputs import as_text, load_vocabulary
+from avbench.metrics.features.clap import as_text, load_vocabulary
 from avbench.types import ClipBatch, Tokens
 
 _SHA256 = (weights.CATALOG[clap.WEIGHTS].sha256 or "not pinned")[:10]

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from avbench import weights
 from avbench.metric import MetricInfo, MetricOptions, of_generated
-from avbench.metrics.features.cache import cached_features
-from avbench.metrics.features.recent import features_of
+from avbench.metrics.features.cache import cached_features, features_of
 from avbench.metrics.frechet import DDOF, frechet_from_features
 from avbench.metrics.psnr import clip_videos
 from avbench.nn.pretrained import i3d

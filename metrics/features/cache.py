@@ -1,9 +1,13 @@
-"""Features of reference clips, kept on disk: the second run on a split computes those of the reconstructions only."""
+"""Features of reference clips, kept on disk: the second run on a split computes those of the reconstructions only.
+
+And features of the clips at hand, kept in memory: FVD, class accuracy and novelty ask the same network about the same batch.
+"""
 
 import hashlib
 import io
 import os
 import sys
+import weakref
 from collections.abc import Callable
 from functools import cache as once
 from pathlib import Path
@@ -79,3 +83,16 @@ def _write(file: Path, features: np.ndarray) -> None:
 @once
 def _note_once(folder: str, reason: str) -> None:
     print(f"features of reference clips are not kept: {folder} cannot be written ({reason})", file=sys.stderr, flush=True)
+
+
+_recent: dict[str, tuple[weakref.ref[Tensor], Tensor]] = {}
+
+
+def features_of(content: Tensor, key: str, extract: Callable[[Tensor], Tensor]) -> Tensor:
+    """`extract(content)` on the CPU; the last batch's is kept. key: names the network, its weights and preprocessing, as in `cache`."""
+    name = f"{key} {content.device}"
+    kept = _recent.get(name)
+    if kept is None or kept[0]() is not content:
+        kept = (weakref.ref(content), extract(content).cpu())
+        _recent[name] = kept
+    return kept[1]

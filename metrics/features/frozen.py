@@ -17,9 +17,8 @@ from avbench.data.batches import read_batch
 from avbench.errors import AvbenchError
 from avbench.metric import MetricOptions
 from avbench.metrics.fad import FadAisfx
-from avbench.metrics.features.cache import cached_features
-from avbench.metrics.features.progress import tracked
-from avbench.metrics.features.recent import features_of
+from avbench.metrics.features.cache import cached_features, features_of
+from avbench.metrics.features.training_clips import tracked
 from avbench.metrics.fvd import KEY
 from avbench.nn.pretrained import aisfx, i3d
 from avbench.paths import cache_root

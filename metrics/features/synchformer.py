@@ -3,24 +3,203 @@
 Each of 14 half-overlapping segments of 0.64 s becomes 8 tokens of video and 6 of sound; a transformer over all of them chooses among 21
 offsets. Read from the plain state dict of the authors' model 24-01-04T16-39-21 that MMAudio publishes. At the published size, with keyed
 random weights and the same pictures and sound, av-benchmark's copy of the authors' code gives the same tokens to 3e-6 (largest 3.9) and the
-same logits to 1e-7 (standard deviation 0.18), in float32 on a CPU. Inputs are made in `synchformer_inputs`. S segments, L tokens, D width.
+same logits to 1e-7 (standard deviation 0.18), in float32 on a CPU. Inputs are made in `synchformer_inputs`.
+Video: a MotionFormer (Patrick et al. 2021, arXiv 2106.05392), whose attention is divided into time and space. Sound: the Audio Spectrogram
+Transformer (Gong et al. 2021, arXiv 2104.01778).
+
+B sequences, S segments, T = 8 steps of two frames, P patches of a picture, L tokens (1 + T P of video, 2 + 12 x 6 of sound), D width,
+H heads, K width of a head.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from avbench import weights
 from avbench.artifact import fill
-from avbench.metrics.features import synchformer_audio, synchformer_video
-from avbench.metrics.features.synchformer_parts import SynchformerConfig, attend
 from avbench.weights.load import tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynchformerConfig:
+    """Sizes; the defaults are the published file's (24-01-04T16-39-21)."""
+
+    width: int = 768
+    layers: int = 12  # of each encoder
+    heads: int = 12
+    head_layers: int = 3  # of the transformer over both streams
+    head_heads: int = 8
+    patch: int = 16  # pixels a side of a picture's patch
+
+
+def attend(q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, heads: int) -> Tensor:
+    """Softmax attention of projected tokens: (B, L, D)."""
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q_BLD, k_BLD, v_BLD))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+class Summary(nn.TransformerEncoderLayer):
+    """One pre-LN layer over a sequence and a token of its own; what becomes of that token is the output: (B, L, D) -> (B, D)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(width, heads, 4 * width, 0.0, nn.GELU(), layer_norm_eps=1e-6, batch_first=True, norm_first=True)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+
+    def forward(self, x_BLD: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(torch.cat([self.cls_token.expand(len(x_BLD), -1, -1), x_BLD], dim=1))[:, 0]
+
+
+BANDS, MEL_FRAMES = 128, 66  # of a log-mel picture
+AST_PATCH, AST_STRIDE = 16, 10
+ROWS, AUDIO_STEPS = (BANDS - AST_PATCH) // AST_STRIDE + 1, (MEL_FRAMES - AST_PATCH) // AST_STRIDE + 1  # 12, 6
+AST_EPS = 1e-12
+
+
+class Ast(nn.Module):
+    """Normalised log-mel pictures (S, 128, 66) -> a token for each 0.1 s (S, 6, D). Names of parameters are the published file's."""
+
+    def __init__(self, config: SynchformerConfig) -> None:
+        super().__init__()
+        layers = nn.ModuleList(_AudioLayer(config.width, config.heads) for _ in range(config.layers))
+        self.ast = nn.ModuleDict(
+            {
+                "embeddings": _Embeddings(config.width),
+                "encoder": nn.ModuleDict({"layer": layers}),
+                "layernorm": nn.LayerNorm(config.width, AST_EPS),
+            }
+        )
+        self.freq_attn_agg = Summary(config.width, config.heads)
+
+    def forward(self, mel_SMF: Tensor) -> Tensor:
+        x_SLD = self.ast["embeddings"](mel_SMF)
+        for layer in self.ast.get_submodule("encoder.layer").children():
+            x_SLD = layer(x_SLD)
+        patches = self.ast["layernorm"](x_SLD[:, 2:]).unflatten(1, (ROWS, AUDIO_STEPS))
+        steps = patches.transpose(1, 2).flatten(0, 1)
+        return self.freq_attn_agg(steps).unflatten(0, (-1, AUDIO_STEPS))  # type: ignore[no-any-return]
+
+
+class _Embeddings(nn.Module):
+    """CLS and distillation token, then overlapping patches row by row from the lowest band, all with their places."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.cls_token, self.distillation_token = (nn.Parameter(torch.zeros(1, 1, width)) for _ in range(2))
+        self.patch_embeddings = nn.ModuleDict({"projection": nn.Conv2d(1, width, AST_PATCH, AST_STRIDE)})
+        self.position_embeddings = nn.Parameter(torch.zeros(1, 2 + ROWS * AUDIO_STEPS, width))
+
+    def forward(self, mel_SMF: Tensor) -> Tensor:
+        patches = self.patch_embeddings["projection"](mel_SMF[:, None]).flatten(2).transpose(1, 2)
+        first = [token.expand(len(patches), -1, -1) for token in (self.cls_token, self.distillation_token)]
+        return torch.cat([*first, patches], dim=1) + self.position_embeddings
+
+
+class _AudioLayer(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.layernorm_before, self.layernorm_after = nn.LayerNorm(width, AST_EPS), nn.LayerNorm(width, AST_EPS)
+        projections = nn.ModuleDict({name: nn.Linear(width, width) for name in ("query", "key", "value")})
+        self.attention = nn.ModuleDict({"attention": projections, "output": nn.ModuleDict({"dense": nn.Linear(width, width)})})
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, 4 * width)})
+        self.output = nn.ModuleDict({"dense": nn.Linear(4 * width, width)})
+
+    def forward(self, x_SLD: Tensor) -> Tensor:
+        normed = self.layernorm_before(x_SLD)
+        q, k, v = (self.attention.get_submodule(f"attention.{name}")(normed) for name in ("query", "key", "value"))
+        x_SLD = x_SLD + self.attention.get_submodule("output.dense")(attend(q, k, v, self.heads))
+        return x_SLD + self.output["dense"](F.gelu(self.intermediate["dense"](self.layernorm_after(x_SLD))))  # type: ignore[no-any-return]
+
+
+SEGMENT_FRAMES = 16  # of a segment
+VIDEO_STEPS = 8
+RESOLUTION = 224  # pixels
+MOTIONFORMER_EPS = 1e-6
+
+
+class MotionFormer(nn.Module):
+    """Segments (S, 16, 3, 224, 224) in [-1, 1] -> a token for each step (S, 8, D). Names of parameters are the published file's."""
+
+    def __init__(self, config: SynchformerConfig) -> None:
+        super().__init__()
+        width, patches = config.width, (RESOLUTION // config.patch) ** 2
+        cube = (SEGMENT_FRAMES // VIDEO_STEPS, config.patch, config.patch)
+        self.patch_embed_3d = nn.ModuleDict({"proj": nn.Conv3d(3, width, cube, cube)})
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + patches, width))
+        self.temp_embed = nn.Parameter(torch.zeros(1, VIDEO_STEPS, width))
+        self.blocks = nn.ModuleList(_VideoBlock(width, config.heads) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width, MOTIONFORMER_EPS)
+        self.spatial_attn_agg = Summary(width, config.heads)
+
+    def forward(self, segments: Tensor) -> Tensor:
+        x_SLD = self._embed(segments)
+        for block in self.blocks:
+            x_SLD = block(x_SLD)
+        steps_STPD = self.norm(x_SLD[:, 1:]).unflatten(1, (VIDEO_STEPS, -1))
+        return self.spatial_attn_agg(steps_STPD.flatten(0, 1)).unflatten(0, (-1, VIDEO_STEPS))  # type: ignore[no-any-return]
+
+    def _embed(self, segments: Tensor) -> Tensor:
+        """CLS token, then patches step by step and row by row, all with their places."""
+        patches = self.patch_embed_3d["proj"](segments.transpose(1, 2)).flatten(2).transpose(1, 2)
+        places = (self.temp_embed[:, :, None] + self.pos_embed[:, None, 1:]).flatten(1, 2)
+        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(patches), -1, -1)
+        return torch.cat([first, patches + places], dim=1)
+
+
+class _VideoBlock(nn.Module):
+    """Pre-LN: attention over time, over space, MLP."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width, MOTIONFORMER_EPS) for _ in range(3))
+        self.attn, self.timeattn = _DividedAttention(width, heads, "space"), _DividedAttention(width, heads, "time")
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 4 * width), "fc2": nn.Linear(4 * width, width)})
+
+    def forward(self, x_SLD: Tensor) -> Tensor:
+        x_SLD = x_SLD + self.timeattn(self.norm3(x_SLD))
+        x_SLD = x_SLD + self.attn(self.norm1(x_SLD))
+        return x_SLD + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x_SLD))))  # type: ignore[no-any-return]
+
+
+class _DividedAttention(nn.Module):
+    """The CLS token attends to all tokens; a patch to the CLS token and its own place at all steps ("time") or its own step ("space")."""
+
+    def __init__(self, width: int, heads: int, along: Literal["time", "space"]) -> None:
+        super().__init__()
+        self.heads, self.along = heads, along
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x_SLD: Tensor) -> Tensor:
+        q, k, v = self.qkv(x_SLD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (S, H, L, K) each
+        first = F.scaled_dot_product_attention(q[:, :, :1], k, v)
+        # S and H as one dimension: SDPA's fast kernels take four.
+        queries, keys, values = (x.flatten(0, 1) for x in (self._grouped(q), self._with_first(k), self._with_first(v)))
+        rest = F.scaled_dot_product_attention(queries, keys, values).unflatten(0, (-1, self.heads))
+        rest = (rest.transpose(2, 3) if self.along == "time" else rest).flatten(2, 3)
+        return self.proj(torch.cat([first, rest], dim=2).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def _grouped(self, x_SHLK: Tensor) -> Tensor:
+        """Patches as (S, H, P, T, K) along time, (S, H, T, P, K) along space."""
+        steps = x_SHLK[:, :, 1:].unflatten(2, (VIDEO_STEPS, -1))
+        return steps.transpose(2, 3) if self.along == "time" else steps
+
+    def _with_first(self, x_SHLK: Tensor) -> Tensor:
+        """The same, each group led by the CLS token."""
+        groups = self._grouped(x_SHLK)
+        first = x_SHLK[:, :, None, :1].expand(-1, -1, groups.shape[2], -1, -1)
+        return torch.cat([first, groups], dim=3)
+
 
 WEIGHTS = "synchformer"
 SEGMENTS = 14  # that are compared at a time: 4.8 s
 OFFSETS = 21  # -2 s to 2 s in steps of 0.2 s
-TOKENS = 2 + SEGMENTS * (synchformer_video.STEPS + synchformer_audio.STEPS)  # 198
+TOKENS = 2 + SEGMENTS * (VIDEO_STEPS + AUDIO_STEPS)  # 198
 SEGMENTS_PER_CHUNK = {"cpu": 2, "cuda": 28}  # that pass the video encoder together; bounds the memory
 NOT_USED = "vfeat_extractor.patch_embed."  # for single pictures: in the file, never called
 
@@ -31,7 +210,7 @@ class Synchformer(nn.Module):
     def __init__(self, config: SynchformerConfig | None = None) -> None:
         super().__init__()
         c = config or SynchformerConfig()
-        self.vfeat_extractor, self.afeat_extractor = synchformer_video.MotionFormer(c), synchformer_audio.Ast(c)
+        self.vfeat_extractor, self.afeat_extractor = MotionFormer(c), Ast(c)
         self.vproj, self.aproj = nn.Linear(c.width, c.width), nn.Linear(c.width, c.width)
         self.transformer = _Head(c)
 

@@ -13,15 +13,12 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from avbench.metrics.features.synchformer import SEGMENTS
-from avbench.metrics.features.synchformer_audio import BANDS
-from avbench.metrics.features.synchformer_audio import FRAMES as MEL_FRAMES
-from avbench.metrics.features.synchformer_video import FRAMES, RESOLUTION
+from avbench.metrics.features.synchformer import BANDS, MEL_FRAMES, RESOLUTION, SEGMENT_FRAMES, SEGMENTS
 
 FPS, SAMPLE_RATE = 25, 16_000
-STRIDE = FRAMES // 2  # of segments, in frames
+STRIDE = SEGMENT_FRAMES // 2  # of segments, in frames
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-LEAST_FRAMES = FRAMES + (SEGMENTS - 1) * STRIDE  # 120: 4.8 s
+LEAST_FRAMES = SEGMENT_FRAMES + (SEGMENTS - 1) * STRIDE  # 120: 4.8 s
 LOG_OFFSET = 1e-6
 LOG_MEAN, LOG_STD = -4.2677393, 4.5689974  # of AudioSet; AST divides by twice the deviation
 ROUNDING = 1e-6  # 2.9999999 frames are 3
@@ -35,7 +32,7 @@ def video_segments(video_T3HW: Tensor, fps: float) -> Tensor:
     pictures = resize(video_T3HW.float(), [RESOLUTION], InterpolationMode.BICUBIC, antialias=True).clamp(0, 1)
     pictures = center_crop(pictures, [RESOLUTION]) * 2 - 1
     shown = frame_indices(len(video_T3HW), fps)
-    return torch.stack([pictures[shown[start : start + FRAMES]] for start in segment_starts(len(shown))])
+    return torch.stack([pictures[shown[start : start + SEGMENT_FRAMES]] for start in segment_starts(len(shown))])
 
 
 def audio_segments(audio_CN: Tensor, sample_rate: int, duration_s: float) -> Tensor:
@@ -43,7 +40,7 @@ def audio_segments(audio_CN: Tensor, sample_rate: int, duration_s: float) -> Ten
     num_frames = frames_shown(duration_s)
     samples = looped(audio_CN, sample_rate, duration_s, num_frames * SAMPLES_PER_FRAME)
     starts = [start * SAMPLES_PER_FRAME for start in segment_starts(num_frames)]
-    return log_mel(torch.stack([samples[start : start + FRAMES * SAMPLES_PER_FRAME] for start in starts]))
+    return log_mel(torch.stack([samples[start : start + SEGMENT_FRAMES * SAMPLES_PER_FRAME] for start in starts]))
 
 
 def frames_shown(duration_s: float) -> int:
@@ -59,7 +56,7 @@ def frame_indices(num_frames: int, fps: float) -> Tensor:
 
 def segment_starts(num_shown: int) -> list[int]:
     """First frames of the first 14 and of the last 14 segments, each once, in order."""
-    count = (num_shown - FRAMES) // STRIDE + 1
+    count = (num_shown - SEGMENT_FRAMES) // STRIDE + 1
     return [STRIDE * number for number in sorted({*range(SEGMENTS), *range(count - SEGMENTS, count)})]
 
 

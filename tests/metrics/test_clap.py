@@ -17,7 +17,7 @@ from avbench import registry, weights
 from avbench.errors import AvbenchError
 from avbench.metric import MetricOptions, MetricUnavailable
 from avbench.metrics import clap as metric
-from avbench.metrics.features import clap, clap_inputs
+from avbench.metrics.features import clap
 from avbench.types import ClipBatch, Tokens
 
 transformers = pytest.importorskip("transformers", reason="the extra clap is not installed")
@@ -61,23 +61,23 @@ def test_the_authors_code_gives_the_same_embedding_of_a_text_though_it_pads(mode
 
 
 def test_log_mel_is_the_authors() -> None:
-    mel = clap_inputs.log_mel(clap_inputs.ten_seconds(chord(48_000), 48_000))
+    mel = clap.log_mel(clap.ten_seconds(chord(48_000), 48_000))
     assert mel.shape == (1, 1001, 64)
     assert [float(mel[0, t, m]) for t, m, _ in GOLDEN["log_mel"]] == pytest.approx([v for *_, v in GOLDEN["log_mel"]], abs=2e-3)
 
 
 def test_log_mel_is_librosas() -> None:
-    samples = clap_inputs.ten_seconds(chord(48_000), 48_000)
+    samples = clap.ten_seconds(chord(48_000), 48_000)
     options: dict[str, Any] = {"sr": 48_000, "n_fft": 1024, "hop_length": 480, "n_mels": 64, "fmin": 50, "fmax": 14_000}
     power = librosa.feature.melspectrogram(y=samples[0].numpy(), pad_mode="reflect", **options)
     expected = librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=None).T
-    np.testing.assert_allclose(clap_inputs.log_mel(samples)[0].numpy(), expected, atol=5e-3)
+    np.testing.assert_allclose(clap.log_mel(samples)[0].numpy(), expected, atol=5e-3)
 
 
 def test_sound_is_cut_to_16_bits_repeated_and_padded_by_hand() -> None:
     """4 s fit twice into 10 s, and 2 s of silence follow; what is beyond [-1, 1] is clipped, and rounding is towards zero."""
     second = torch.tensor([0.5, -0.5, 2.0, 0.00005]).repeat(48_000)[None, None]
-    found = clap_inputs.ten_seconds(second, 48_000)
+    found = clap.ten_seconds(second, 48_000)
     assert found.shape == (1, 480_000)
     expected = torch.tensor([16_383, -16_383, 32_767, 1]) / 32_767
     torch.testing.assert_close(found[0, :4], expected)
@@ -87,14 +87,14 @@ def test_sound_is_cut_to_16_bits_repeated_and_padded_by_hand() -> None:
 
 def test_of_a_long_sound_the_first_ten_seconds_count_and_no_sound_is_refused() -> None:
     long = torch.cat([torch.full((1, 1, 480_000), 0.25), torch.ones(1, 1, 48_000)], dim=-1)
-    assert float(clap_inputs.ten_seconds(long, 48_000).max()) == pytest.approx(0.25, abs=1e-4)
+    assert float(clap.ten_seconds(long, 48_000).max()) == pytest.approx(0.25, abs=1e-4)
     with pytest.raises(ValueError, match="no sample"):
-        clap_inputs.ten_seconds(torch.zeros(1, 1, 0), 48_000)
+        clap.ten_seconds(torch.zeros(1, 1, 0), 48_000)
 
 
 def test_stereo_is_averaged_and_24_khz_are_doubled() -> None:
     left = chord(24_000)
-    found = clap_inputs.ten_seconds(torch.cat([2 * left, torch.zeros_like(left)], dim=1), 24_000)
+    found = clap.ten_seconds(torch.cat([2 * left, torch.zeros_like(left)], dim=1), 24_000)
     assert found.shape == (1, 480_000)
     torch.testing.assert_close(found[:, :196_608:2], left[0], atol=2e-3, rtol=0)
 
@@ -202,14 +202,14 @@ def test_a_clip_without_label_has_no_value_and_is_left_out_of_the_mean(clap_scor
 def test_a_vocabulary_is_accepted_only_if_it_reads_a_known_text_as_robertas_does(tmp_path: Path) -> None:
     words = {"<s>": 0, "</s>": 2, "<unk>": 3, "Hello": 31414, "world": 232}
     _vocabulary(words).save(str(tmp_path / "good.json"))
-    loaded = clap_inputs.load_vocabulary(tmp_path / "good.json")
+    loaded = clap.load_vocabulary(tmp_path / "good.json")
     assert len(loaded.encode("Hello " * 200).ids) == 77
     _vocabulary({**words, "world": 233}).save(str(tmp_path / "other.json"))
     with pytest.raises(AvbenchError, match=r"other\.json is not that of roberta-base"):
-        clap_inputs.load_vocabulary(tmp_path / "other.json")
+        clap.load_vocabulary(tmp_path / "other.json")
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(AvbenchError, match=r"broken\.json is not a tokenizer\.json"):
-        clap_inputs.load_vocabulary(tmp_path / "broken.json")
+        clap.load_vocabulary(tmp_path / "broken.json")
 
 
 def test_without_its_files_the_metric_names_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

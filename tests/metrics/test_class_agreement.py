@@ -23,7 +23,7 @@ from avbench.metrics.class_agreement import (
     shared_mass,
 )
 from avbench.metrics.fad import FadAisfx
-from avbench.metrics.features import classifier, frozen, recent, training_clips
+from avbench.metrics.features import cache, classifier, frozen, training_clips
 from avbench.types import ClipBatch, Tokens
 
 TOKENS = Tokens(codes={}, vocab_sizes={}, duration_s=1.0)
@@ -59,7 +59,7 @@ def small(fitted: classifier.Classifier, monkeypatch: pytest.MonkeyPatch) -> lis
 
     monkeypatch.setattr(frozen, "_extractor", extractor)
     monkeypatch.setattr(frozen.weights, "path", lambda name: Path(name))
-    monkeypatch.setattr(recent, "_recent", {})
+    monkeypatch.setattr(cache, "_recent", {})
     monkeypatch.setattr(class_agreement.real_clips, "load", lambda options: fitted)
     return calls
 

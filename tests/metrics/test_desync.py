@@ -16,8 +16,7 @@ from avbench.errors import AvbenchError
 from avbench.metric import MetricOptions, MetricUnavailable
 from avbench.metrics import desync as metric
 from avbench.metrics.features import synchformer, synchformer_inputs
-from avbench.metrics.features.synchformer import Synchformer
-from avbench.metrics.features.synchformer_parts import SynchformerConfig
+from avbench.metrics.features.synchformer import Synchformer, SynchformerConfig
 from avbench.types import ClipBatch, Tokens
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "synchformer.json").read_text())

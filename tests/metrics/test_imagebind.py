@@ -16,7 +16,7 @@ from avbench import registry, weights
 from avbench.errors import AvbenchError
 from avbench.metric import MetricOptions, MetricUnavailable
 from avbench.metrics import imagebind as metric
-from avbench.metrics.features import imagebind, imagebind_inputs
+from avbench.metrics.features import imagebind
 from avbench.metrics.features.imagebind import ImageBind, ImageBindConfig, TowerConfig
 from avbench.types import ClipBatch, Tokens
 
@@ -64,17 +64,17 @@ def test_the_published_size_is_the_authors() -> None:
 
 def test_spans_of_a_clip_by_hand() -> None:
     """16 frames in 4.096 s: spans start at 0, 0.524, 1.048, 1.572, 2.096 s, that is 0, 2.05, 4.09, 6.14, 8.19 frames, and last 7.8125."""
-    assert imagebind_inputs.span_frames(16, 3.90625) == [(0, 7), (3, 9), (5, 11), (7, 13), (9, 15)]
-    assert imagebind_inputs.span_frames(100, 25.0) == [(0, 49), (13, 62), (25, 74), (38, 87), (50, 99)]
-    assert imagebind_inputs.span_frames(4, 4.0) == [(0, 3)] * 5  # a clip of 1 s
-    assert imagebind_inputs.span_starts(65_536) == [0, 16_768, 33_536]
-    assert imagebind_inputs.span_starts(16_000) == [0, 0, 0]
+    assert imagebind.span_frames(16, 3.90625) == [(0, 7), (3, 9), (5, 11), (7, 13), (9, 15)]
+    assert imagebind.span_frames(100, 25.0) == [(0, 49), (13, 62), (25, 74), (38, 87), (50, 99)]
+    assert imagebind.span_frames(4, 4.0) == [(0, 3)] * 5  # a clip of 1 s
+    assert imagebind.span_starts(65_536) == [0, 16_768, 33_536]
+    assert imagebind.span_starts(16_000) == [0, 0, 0]
 
 
 def test_pictures_are_scaled_cropped_and_normalised_by_hand() -> None:
     video = torch.zeros(1, 16, 3, 64, 128)
     video[..., 64:] = 1  # black left half, white right half; 224 x 448 when scaled
-    pieces = imagebind_inputs.video_pieces(video, 3.90625)
+    pieces = imagebind.video_pieces(video, 3.90625)
     assert pieces.shape == (1, 15, 3, 2, 224, 224)
     black, white = -0.48145466 / 0.26862954, (1 - 0.40821073) / 0.27577711
     left, middle, right = pieces[0, :3]
@@ -86,7 +86,7 @@ def test_pictures_are_scaled_cropped_and_normalised_by_hand() -> None:
 
 def test_each_piece_holds_the_first_and_the_last_frame_of_its_span() -> None:
     video = (torch.arange(16) / 16).view(1, 16, 1, 1, 1).expand(1, 16, 3, 32, 32)
-    pieces = imagebind_inputs.video_pieces(video, 3.90625)
+    pieces = imagebind.video_pieces(video, 3.90625)
     shown = pieces[0, :, 0, :, 0, 0] * 0.26862954 + 0.48145466
     assert (shown * 16).round().int().tolist() == [[0, 7], [3, 9], [5, 11], [7, 13], [9, 15]]
 
@@ -94,7 +94,7 @@ def test_each_piece_holds_the_first_and_the_last_frame_of_its_span() -> None:
 def test_sound_is_made_into_the_authors_filter_banks() -> None:
     """Oracle: torchaudio's kaldi.fbank on each span, 198 frames of 10 ms, then six frames of 0."""
     audio = chord(16_000) + 0.1
-    pieces = imagebind_inputs.audio_pieces(audio, 16_000)
+    pieces = imagebind.audio_pieces(audio, 16_000)
     assert pieces.shape == (1, 3, 1, 128, 204)
     options: dict[str, Any] = {"htk_compat": True, "use_energy": False, "window_type": "hanning", "dither": 0.0}
     for number, start in enumerate((0, 16_768, 33_536)):
@@ -107,9 +107,9 @@ def test_sound_is_made_into_the_authors_filter_banks() -> None:
 def test_stereo_is_averaged_and_a_clip_at_24_khz_is_resampled() -> None:
     left = chord(24_000)
     stereo = torch.cat([2 * left, torch.zeros_like(left)], dim=1)
-    assert torch.allclose(imagebind_inputs.audio_pieces(stereo, 24_000), imagebind_inputs.audio_pieces(left, 24_000), atol=1e-5)
+    assert torch.allclose(imagebind.audio_pieces(stereo, 24_000), imagebind.audio_pieces(left, 24_000), atol=1e-5)
     with pytest.raises(ValueError, match="25 ms"):
-        imagebind_inputs.audio_pieces(left[..., :480], 24_000)
+        imagebind.audio_pieces(left[..., :480], 24_000)
 
 
 def _batch() -> ClipBatch:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from avbench.data.batches import Batch
 from avbench.metric import MetricOptions, MetricUnavailable
-from avbench.metrics.features import frozen, recent, training_clips
+from avbench.metrics.features import cache, frozen, training_clips
 from avbench.metrics.memorisation import MAX_RATIO, NearestTrainAudio, NearestTrainVideo, distance_ratio, nearest_distance
 from avbench.types import ClipBatch, ClipRef, Tokens
 
@@ -48,7 +48,7 @@ def extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(frozen.weights, "path", lambda name: Path(name))
     monkeypatch.setattr(frozen, "_extractor", lambda modality, device: extract)
-    monkeypatch.setattr(recent, "_recent", {})
+    monkeypatch.setattr(cache, "_recent", {})
     monkeypatch.setattr(training_clips, "load", TinySplit)
     monkeypatch.setattr(
         frozen, "read_batch", lambda split, part, places: Batch(index=part, clips=clips(TRAINING[places], "train"), failures=())
