@@ -16,7 +16,7 @@ from avbench.metric import GENERATION, MetricInfo, MetricOptions, PerClipMetric
 from avbench.metrics.features import classifier as real_clips
 from avbench.metrics.features import training_clips
 from avbench.metrics.features.frozen import MODALITIES, NAMES, Frozen
-from avbench.metrics.features.once import Once
+from avbench.metrics.features.training_clips import Once
 from avbench.types import ClipBatch, Tokens
 
 

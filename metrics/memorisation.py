@@ -13,7 +13,7 @@ from torch import Tensor
 from avbench.metric import GENERATION, MetricInfo, MetricOptions, PerClipMetric
 from avbench.metrics.features import training_clips
 from avbench.metrics.features.frozen import NAMES, Frozen
-from avbench.metrics.features.once import Once
+from avbench.metrics.features.training_clips import Once
 from avbench.types import ClipBatch, Tokens
 
 MAX_RATIO = 10.0  # a test clip that is all but in the training split would otherwise decide the mean

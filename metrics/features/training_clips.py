@@ -1,50 +1,28 @@
 """The real clips that class agreement and the memorisation check know: the first 2,020 of arcade-train, twenty of each of its 101 games.
 
 Twenty a game are what the generators here are trained on; the features of all 7,070 would cost 68 minutes of a core instead of 20
-(0.52 s of video and 0.06 s of audio a clip), and emulating them first.
-
-Progress of work that a metric does inside a run, whose own bar is then on the screen already.
+(0.52 s of video and 0.06 s of audio a clip), and emulating them first. What is made of them is made once (`Once`), under a bar of its own where the run's is not on the screen.
 """
 
 import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from typing import Generic, TypeVar
 
 from rich.console import Console
 from rich.progress import track
 
 from avbench.data import arcade, shards, splits
+from avbench.errors import AvbenchError
 from avbench.metric import MetricUnavailable
-from avbench.metrics.features import progress
-
-LINE_EVERY_S = 20.0
-
-
-def bar_fits() -> bool:
-    """Whether a bar can be drawn on stderr: on a terminal, and no other bar of rich there (two would write over each other)."""
-    return sys.stderr.isatty() and not hasattr(sys.stderr, "rich_proxied_file")
-
-
-def tracked(numbers: Sequence[int], title: str) -> Iterator[int]:
-    """`numbers` one after another, under a bar on stderr; where none fits, with a line of how far it is now and then."""
-    if bar_fits():
-        yield from track(numbers, title, console=Console(stderr=True), transient=True)
-        return
-    told, before = time.monotonic(), 0
-    for done, number in enumerate(numbers):
-        passed = time.monotonic() - told
-        if passed > LINE_EVERY_S:
-            left = passed / (done - before) * (len(numbers) - done) / 60  # at the last pace: what a killed run had made passes in no time
-            print(f"{title}: {done / len(numbers):.0%}, about {left:.0f} min left", file=sys.stderr, flush=True)
-            told, before = told + passed, done
-        yield number
-
 
 SPLIT = "arcade-train"
 CLIPS = 2020
+LINE_EVERY_S = 20.0  # of progress
+Made = TypeVar("Made")
 
 
 def labels() -> tuple[str, ...]:
@@ -81,4 +59,48 @@ def load() -> splits.Split:
     missing = sum(clip.id not in prepared for clip in source.clips[:CLIPS])
     if missing:
         print(f"preparing {missing} clips of {SPLIT}, once (about 12 a second on two cores)", file=sys.stderr, flush=True)
-    return splits.load(SPLIT, limit=CLIPS, progress=progress.bar_fits())
+    return splits.load(SPLIT, limit=CLIPS, progress=bar_fits())
+
+
+class Once(Generic[Made]):
+    """What `make` gives, at the first `get` and ever after.
+
+    A failure is kept as well: a run asks again for each clip that is left without value, and preparing thousands of training clips for
+    each of them, to fail at the same place, would never end.
+    """
+
+    def __init__(self, make: Callable[[], Made]) -> None:
+        self._make = make
+        self._made: list[Made] = []
+        self._reason: str | None = None  # not the exception: its traceback would hold a batch of clips
+
+    def get(self) -> Made:
+        """Raises MetricUnavailable with the reason where `make` raised AvbenchError, MetricUnavailable or OSError."""
+        if self._reason is None and not self._made:
+            try:
+                self._made.append(self._make())
+            except (AvbenchError, MetricUnavailable, OSError) as error:
+                self._reason = str(error)
+        if self._reason is not None:
+            raise MetricUnavailable(self._reason)
+        return self._made[0]
+
+
+def bar_fits() -> bool:
+    """Whether a bar can be drawn on stderr: on a terminal, and no other bar of rich there (two would write over each other)."""
+    return sys.stderr.isatty() and not hasattr(sys.stderr, "rich_proxied_file")
+
+
+def tracked(numbers: Sequence[int], title: str) -> Iterator[int]:
+    """`numbers` one after another, under a bar on stderr; where none fits, with a line of how far it is now and then."""
+    if bar_fits():
+        yield from track(numbers, title, console=Console(stderr=True), transient=True)
+        return
+    told, before = time.monotonic(), 0
+    for done, number in enumerate(numbers):
+        passed = time.monotonic() - told
+        if passed > LINE_EVERY_S:
+            left = passed / (done - before) * (len(numbers) - done) / 60  # at the last pace: what a killed run had made passes in no time
+            print(f"{title}: {done / len(numbers):.0%}, about {left:.0f} min left", file=sys.stderr, flush=True)
+            told, before = told + passed, done
+        yield number

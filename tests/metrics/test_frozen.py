@@ -16,9 +16,9 @@ from avbench.data import arcade
 from avbench.data.batches import Batch
 from avbench.errors import AvbenchError
 from avbench.metric import MetricOptions, MetricUnavailable
-from avbench.metrics.features import frozen, progress, training_clips
+from avbench.metrics.features import frozen, training_clips
 from avbench.metrics.features.frozen import Frozen
-from avbench.metrics.features.once import Once
+from avbench.metrics.features.training_clips import Once
 from avbench.types import ClipBatch, ClipFailure, ClipRef
 
 NUMBER = 10  # clips: three parts
@@ -136,8 +136,8 @@ def test_what_is_made_once_is_made_at_the_first_get_and_its_failure_stays() -> N
 
 def test_lines_tell_the_progress_where_stderr_is_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     clock = iter([0.0, 0.0, 30.0, 40.0, 150.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    assert list(progress.tracked(range(4), "features")) == [0, 1, 2, 3]
+    monkeypatch.setattr(training_clips.time, "monotonic", lambda: next(clock))
+    assert list(training_clips.tracked(range(4), "features")) == [0, 1, 2, 3]
     # 1 of 4 in 30 s; at 40 s the last line is too recent; then 2 more in 120 s and 1 to go
     assert capsys.readouterr().err.splitlines() == ["features: 25%, about 2 min left", "features: 75%, about 1 min left"]
 
@@ -149,12 +149,12 @@ def test_a_bar_fits_on_a_terminal_that_has_none_yet(monkeypatch: pytest.MonkeyPa
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    assert progress.bar_fits()
-    assert list(progress.tracked(range(3), "features")) == [0, 1, 2]
+    assert training_clips.bar_fits()
+    assert list(training_clips.tracked(range(3), "features")) == [0, 1, 2]
     assert "features" in terminal.getvalue()
     with Progress(console=Console(stderr=True, force_terminal=True)):
-        assert not progress.bar_fits()
-    assert progress.bar_fits()
+        assert not training_clips.bar_fits()
+    assert training_clips.bar_fits()
 
 
 def test_the_identity_of_the_training_clips_changes_with_their_content(monkeypatch: pytest.MonkeyPatch) -> None:
