@@ -1,7 +1,8 @@
 """The real clips that class agreement and the memorisation check know: the first 2,020 of arcade-train, twenty of each of its 101 games.
 
 Twenty a game are what the generators here are trained on; the features of all 7,070 would cost 68 minutes of a core instead of 20
-(0.52 s of video and 0.06 s of audio a clip), and emulating them first. What is made of them is made once (`Once`), under a bar of its own where the run's is not on the screen.
+(0.52 s of video and 0.06 s of audio a clip), and emulating them first. What is made of them is made once (`Once`), under a bar of its own
+where the run's is not on the screen.
 """
 
 import hashlib
