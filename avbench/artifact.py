@@ -73,7 +73,7 @@ class Artifact:
         return trained_on(self.provenance)
 
     def state(self, expected: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """The tensors, for a model whose state dict is `expected` (on the meta device, say); None: the caller judges them.
+        """The tensors, for a model whose state dict is `expected` (on the meta device, say); None: the caller checks them.
 
         Raises AvbenchError where one is damaged or does not fit.
         """

@@ -22,10 +22,9 @@ from avbench.metrics.mr_stft import mr_stft
 from avbench.metrics.psnr import CAP_DB, psnr
 from avbench.nn import linear_vq
 from avbench.nn.kmeans import kmeans, nearest
-from avbench.nn.linear_vq import LinearVq
+from avbench.nn.linear_vq import LinearVq, pca_of_pictures
 from avbench.nn.mel import NUM_MELS, log_mel
 from avbench.nn.patches import MelPatch, VideoPatch, mel_to_patches, patches_to_mel, patches_to_video
-from avbench.nn.pca import pca_of_pictures
 from avbench.nn.scenes import Bank, mean_frames, over_frames, residual_patches, span_frames, to_bytes
 from avbench.registry import load_tokenizer
 from avbench.tokenizers.banks import bank_file, load_bank, training_clips

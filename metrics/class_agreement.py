@@ -31,12 +31,12 @@ def same_argmax(video: np.ndarray, audio: np.ndarray) -> np.ndarray:
 
 
 def shared_mass(video: np.ndarray, audio: np.ndarray) -> np.ndarray:
-    """(B,) in [0, 1]: the probability that classes drawn from (B, K) and from (B, K) are the same."""
+    """(B,) in [0, 1]: the probability that classes sampled from (B, K) and from (B, K) are the same."""
     return (video * audio).sum(axis=1)  # type: ignore[no-any-return]
 
 
 def _info(name: str, *modalities: str) -> MetricInfo:
-    """The protocol is told by an object that knows its classes."""
+    """The protocol is stated by an object that knows its classes."""
     return MetricInfo(
         name=name, unit="", higher_is_better=True, needs=frozenset(modalities), protocol="", per_clip=True, tasks=GENERATION
     )  # fmt: skip
@@ -126,7 +126,7 @@ class AvAgreement(_Agreement):
 
 
 class AvAgreementSoft(_Agreement):
-    """Probability that classes drawn for a clip's video and for its audio are the same, each by its own classifier."""
+    """Probability that classes sampled for a clip's video and for its audio are the same, each by its own classifier."""
 
     heads, modalities = ("video", "audio"), ("video", "audio")
     info = _info("av_agreement_soft", *modalities)

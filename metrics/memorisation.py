@@ -1,6 +1,6 @@
 """Does a generator hand out its training clips? Distance of each clip to the nearest training clip, against that of the real test clip.
 
-The real test clip at the same place in the split says how near to the training clips an honest clip of this kind lies, which differs by
+The real test clip at the same position in the split says how near to the training clips an honest clip of this kind lies, which differs by
 far between classes. A ratio near 1: as new as real clips; well below 1: copied. B clips, N training clips, D numbers a clip.
 """
 
@@ -35,7 +35,7 @@ def distance_ratio(recon: np.ndarray, reference: np.ndarray, training: np.ndarra
 
 
 def _info(name: str, modality: str) -> MetricInfo:
-    """The protocol is told by an object that knows its training clips. No direction: noise is far from every training clip, too."""
+    """The protocol is stated by an object that knows its training clips. No direction: noise is far from every training clip, too."""
     return MetricInfo(
         name=name, unit="", higher_is_better=None, needs=frozenset({modality}), protocol="", per_clip=True, tasks=GENERATION
     )  # fmt: skip

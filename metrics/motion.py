@@ -1,6 +1,6 @@
-"""PSNR and LPIPS of what moves: a picture's background, painted well, earns nothing here.
+"""PSNR and LPIPS of what moves: a picture's background, made well, earns nothing here.
 
-On clips with a still background (arcade: 92 % of the pixels) PSNR and LPIPS mostly say how well the background is painted, and one picture
+On clips with a still background (arcade: 92 % of the pixels) PSNR and LPIPS mostly say how well the background is made, and one picture
 shown throughout does that. A pixel (of one frame, all its channels) moves if a channel differs by more than 0.1 from the mean frame of its
 own clip. The mask comes from the reference alone, so no reconstruction can shrink it. Clips in which nothing moves have no value.
 """

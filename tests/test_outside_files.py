@@ -31,7 +31,7 @@ from avbench.report.training import read_trainings
 from avbench.run import identity
 from avbench.run.store import RunStore
 from avbench.tokenizers.published import read_config, weights_files
-from avbench.train import checkpoint, log, provenance
+from avbench.train import checkpoint, log
 from avbench.train.data import MelCache
 from avbench.types import Protocol, RunSpec
 from avbench.weights import half, load
@@ -104,7 +104,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "log.jsonl": ("log.jsonl", lambda path: log.read_log(path.parent)),
     "log.jsonl in the report": ("log.jsonl", _trainings),
     "manifest.json in the report": ("manifest.json", _beside("log.jsonl", "", lambda folder: read_trainings(folder))),
-    "manifest.json of a training": ("manifest.json", lambda path: provenance.of_folder(path.parent)),
+    "manifest.json of a training": ("manifest.json", lambda path: checkpoint.of_folder(path.parent)),
     "manifest.json of a model": ("manifest.json", lambda path: artifact.read(path.parent, "avtok")),
     "manifest.json of a generator": ("manifest.json", lambda path: load_generator(path.parent, torch.device("cpu"))),
     "a fitted file": ("x.safetensors", artifact.read_file),
@@ -210,7 +210,7 @@ KNOWN = {
     ("avbench/train/log.py", "write"): "writes",
     ("avbench/train/day.py", ""): "reads what it has just written",
     ("avbench/run/store.py", ""): "writes; reads with `open_regular`",
-    ("avbench/run/evaluate.py", "_assist"): "reads what the first process has just written",
+    ("avbench/run/evaluate.py", "evaluate"): "reads what the first process has just written",
     ("avbench/run/identity.py", "code_of"): "sources that Python has imported, or found to be files",
     ("avbench/run/manifest.py", "_processor"): "/proc/cpuinfo",
     ("avbench/data/arcade.py", ""): "pins: our own files",

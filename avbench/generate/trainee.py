@@ -20,9 +20,8 @@ from avbench.generate.tasks import CONDITION, TARGETS, TASKS, GenerationTask, La
 from avbench.generate.tokens import TokenTable, check_tokenizer, load_tokens
 from avbench.run.samples import slug
 from avbench.tokenizer import Tokenizer
-from avbench.train.clips import Clips, load_clips
 from avbench.train.config import OptimConfig, StageConfig, TrainConfig
-from avbench.train.data import Order, Share, micro_batches
+from avbench.train.data import Clips, Order, Share, load_clips, micro_batches
 from avbench.train.optimizers import adamw_groups, muon
 from avbench.train.trainee import HeldOut, Losses, Objective, Origin, Trainee
 

@@ -34,7 +34,7 @@ class CodebookConfig:
     """Size of a codebook and how it learns. The defaults are WavTokenizer's.
 
     kmeans_iterations: the first training batch's clusters become the codebook, and inputs of the next ones fill it up if it had fewer
-        inputs than entries; 0 keeps the entries as loaded or drawn.
+        inputs than entries; 0 keeps the entries as loaded or initialised.
     dead_threshold: uses a batch (moving average) under which an entry is dead and moves onto an input of the batch, ...
     dead_share: ... but at most this share of the mean use, N / V. The published threshold of 2 alone would kill most entries at every
         step wherever a batch has fewer than two inputs an entry, WavTokenizer's own 40-token recipe (4,800 inputs, 4,096 entries) included;
@@ -108,7 +108,7 @@ class ResidualQuantizer(nn.Module):
 
 
 class Codebook(nn.Module):
-    """One codebook: finds codes, gives entries, learns from points when told to."""
+    """One codebook: finds codes, gives entries, learns from points when asked to."""
 
     def __init__(self, config: CodebookConfig) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Scenes: what a clip shows throughout, told by one number, the most similar item of a bank; and what is left of the clip then.
+"""Scenes: what a clip shows throughout, said by one number, the most similar item of a bank; and what is left of the clip then.
 
 A bank holds mean frames (or mels) of training clips: all of them, or the means of as many clusters. Between seeds of one game the same
-backgrounds come again, so one token of 13 bits paints a clip of arcade better than networks that paint it patch by patch.
+backgrounds come again, so one token of 13 bits shows a clip of arcade better than networks that make it patch by patch.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """Prepared clips in any order: memory-mapped pictures, mels that are computed once and kept, batches read ahead by threads.
 
 The order is a function of (seed, step) alone, so a resumed run and any number of processes see the clips that one
-uninterrupted process would. B clips, T frames, F mel frames.
+uninterrupted process would. `load_clips` says which clips a run trains on, and which it holds
+out. B clips, T frames, F mel frames.
 """
 
 from collections import deque
@@ -17,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avbench.data import shards
+from avbench.data import shards, splits
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError
 from avbench.files import regular
 from avbench.nn.mel import HOP, NUM_MELS, log_mel
+from avbench.registry import plugins
 
 INT16_SCALE = 1 / 32767
 MEL_FORMAT = "1"  # part of the cache's name: a change of mel.py or of the layout needs another
@@ -86,8 +88,8 @@ class ClipReader:
         """uint8 (B, T, H, W, 3) of the clips numbered `indices`."""
         protocol = self.split.protocol
         video = torch.empty(len(indices), protocol.num_frames, protocol.resolution, protocol.resolution, 3, dtype=torch.uint8)
-        for place, index in enumerate(indices):
-            video[place].numpy()[...] = self._row(self.rows[index], "video")
+        for position, index in enumerate(indices):
+            video[position].numpy()[...] = self._row(self.rows[index], "video")
         return video
 
     def samples(self, index: int) -> np.ndarray:
@@ -164,7 +166,7 @@ class Order:
     def step(self, step: int) -> list[int]:
         """Clip numbers of optimiser step `step`."""
         first = step * self.batch_size
-        return [self._epoch(place // self.num_clips)[place % self.num_clips] for place in range(first, first + self.batch_size)]
+        return [self._epoch(position // self.num_clips)[position % self.num_clips] for position in range(first, first + self.batch_size)]
 
     def _epoch(self, epoch: int) -> list[int]:
         return _permutation(self.num_clips, self.seed, epoch)
@@ -204,14 +206,14 @@ def micro_batches(
     wanted = ((step, micro * parts + part) for step in steps for micro in range(accumulate))
     size = order.batch_size // (parts * accumulate)
 
-    def read_place(step: int, place: int) -> B:
-        batch = read(step, order.step(step)[place * size : (place + 1) * size])
+    def read_position(step: int, position: int) -> B:
+        batch = read(step, order.step(step)[position * size : (position + 1) * size])
         return batch.pinned() if device.type == "cuda" and not held else batch
 
     if held:
-        yield from (read_place(*item) for item in wanted)
+        yield from (read_position(*item) for item in wanted)
     else:
-        yield from read_ahead(read_place, wanted, READ_THREADS.get(device.type, 1))
+        yield from read_ahead(read_position, wanted, READ_THREADS.get(device.type, 1))
 
 
 def read_ahead(read: Callable[[int, int], B], wanted: Iterator[tuple[int, int]], threads: int) -> Iterator[B]:
@@ -228,3 +230,34 @@ def read_ahead(read: Callable[[int, int], B], wanted: Iterator[tuple[int, int]],
         for future in coming:
             future.cancel()
         pool.shutdown(wait=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """A split, and which of its good clips are used."""
+
+    split: Split
+    reader: ClipReader
+    indices: range
+
+    def chunks(self, size: int = 8) -> Iterator[list[int]]:
+        """All of them, in parts."""
+        for first in range(0, len(self.indices), size):
+            yield list(self.indices[first : first + size])
+
+
+def load_clips(split: str, limit: int | None, eval_clips: int) -> tuple[Clips, Clips]:
+    """Training and held-out clips. Held out are the first of NAME-val where there is such a split, else the last of the split itself."""
+    loaded = splits.load(split, limit=limit)
+    reader = ClipReader(loaded)
+    validation = split.removesuffix("-train") + "-val"
+    if split.endswith("-train") and validation in plugins("split"):
+        other = splits.load(validation, limit=eval_clips)
+        other_reader = ClipReader(other)
+        return Clips(split=loaded, reader=reader, indices=range(len(reader))), Clips(
+            split=other, reader=other_reader, indices=range(len(other_reader))
+        )
+    kept = len(reader) - min(eval_clips, len(reader) // 5)
+    if kept in (0, len(reader)):
+        raise AvbenchError(f"{split} has {len(reader)} clips: too few to train on most and hold out some; at least 5 are needed")
+    return Clips(split=loaded, reader=reader, indices=range(kept)), Clips(split=loaded, reader=reader, indices=range(kept, len(reader)))

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from avbench.nn.mel import log_mel
-from avbench.train.clips import Clips
-from avbench.train.data import INT16_SCALE, TrainBatch
+from avbench.train.data import INT16_SCALE, Clips, TrainBatch
 
 CHUNK = 64  # clips copied at once
 
@@ -19,8 +18,8 @@ class HeldSound:
     def __init__(self, clips: Clips, device: torch.device) -> None:
         self.device = device
         self.audio = torch.empty(len(clips.indices), clips.split.protocol.num_samples, dtype=torch.int16, device=device)
-        for place, index in enumerate(clips.indices):
-            self.audio[place] = torch.from_numpy(clips.reader.samples(index).copy())
+        for position, index in enumerate(clips.indices):
+            self.audio[position] = torch.from_numpy(clips.reader.samples(index).copy())
 
     def __len__(self) -> int:
         return len(self.audio)
@@ -32,8 +31,8 @@ class HeldSound:
 
     def crops(self, clips: list[int], first: list[int], length: int) -> Tensor:
         """int16 (B, length) of `clips`, from sample `first` on."""
-        places = self.index(first)[:, None] + torch.arange(length, device=self.device)
-        return self.audio[self.index(clips)[:, None], places]
+        positions = self.index(first)[:, None] + torch.arange(length, device=self.device)
+        return self.audio[self.index(clips)[:, None], positions]
 
 
 class HeldClips(HeldSound):
@@ -46,7 +45,7 @@ class HeldClips(HeldSound):
         self.video = torch.empty(len(clips.indices), *shape, dtype=torch.uint8, device=device)
         mels = []
         for part in torch.arange(len(clips.indices)).split(CHUNK):
-            self.video[part[0] : part[-1] + 1] = clips.reader.frames([clips.indices[place] for place in part.tolist()])
+            self.video[part[0] : part[-1] + 1] = clips.reader.frames([clips.indices[position] for position in part.tolist()])
             mels.append(log_mel(self.audio[part[0] : part[-1] + 1].float() * INT16_SCALE).half())
         self.mel = torch.cat(mels)
         self.codes: Tensor | None = None  # of the video, int16 (N, tokens)

@@ -14,14 +14,11 @@ from torch import nn
 from avbench.errors import AvbenchError, UsageError
 from avbench.files import disk_errors
 from avbench.train import checkpoint, recipes
-from avbench.train.budget import Budget, Clock
-from avbench.train.checkpoint import Identity, Position, Saved
+from avbench.train.budget import Budget, Clock, measured_peak
+from avbench.train.checkpoint import Identity, Position, Saved, of_folder, provenance
 from avbench.train.config import TrainConfig
 from avbench.train.data import Share
-from avbench.train.flops import measured_peak
-from avbench.train.log import Log
-from avbench.train.picture import write_picture
-from avbench.train.provenance import of_folder, provenance
+from avbench.train.log import Log, write_picture
 from avbench.train.stages import StageRun
 from avbench.train.trainee import Batch, Data, Trainee
 
@@ -59,7 +56,7 @@ def train(
     max_minutes: pause after so many minutes of this call (schedules are in clips, so a pause changes nothing). stage: pause after
     it. limit: the first so many clips of the split. clips: see so many in all, instead of the recipe's number (`recipes.shortened`).
     init: a folder that a training exported; a new run begins with its weights, and with fresh optimisers at the schedule's beginning.
-    budget: train for so many seconds instead of so many clips. on_device: hold all clips in the device's memory. watch: is told of
+    budget: train for so many seconds instead of so many clips. on_device: hold all clips in the device's memory. watch: hears of
     evaluations and exports.
     Under torchrun every process takes its share of each batch.
     Raises UsageError for an unknown recipe, stage, split or device, AvbenchError where `out` holds another run or `init` another model.
@@ -107,7 +104,7 @@ def train_on(
 
 
 class Watch:
-    """Is told of a run's progress. Raising stops the run; what it exported stands."""
+    """Hears of a run's progress. Raising stops the run; what it exported stands."""
 
     def evaluated(self, stage: str, values: dict[str, float]) -> None:
         """Held-out numbers of the moving average."""

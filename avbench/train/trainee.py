@@ -28,9 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from avbench.train.clips import Clips
 from avbench.train.config import StageConfig, TrainConfig
-from avbench.train.data import Share
+from avbench.train.data import Clips, Share
 from avbench.train.optimizers import adamw
 
 
@@ -110,8 +109,8 @@ class Objective(nn.Module, ABC, Generic[B]):
 
     def auxiliary(self) -> list[nn.Parameter]:
         """Weights beside the models that are trained with them."""
-        judges = {id(p) for p in self.discriminators()}
-        return [p for p in self.losses.parameters() if id(p) not in judges]
+        discriminators = {id(p) for p in self.discriminators()}
+        return [p for p in self.losses.parameters() if id(p) not in discriminators]
 
     def discriminators(self) -> list[nn.Parameter]:
         """Weights of all discriminators, trained by `discriminator_losses` alone: `forward` must leave them without a gradient."""

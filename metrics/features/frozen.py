@@ -78,7 +78,7 @@ class Frozen:
         indices = range(part * PART, min((part + 1) * PART, len(split.clips)))
 
         def make(missing: list[int]) -> Tensor:
-            batch = read_batch(split, part, [indices[place] for place in missing])
+            batch = read_batch(split, part, [indices[position] for position in missing])
             if batch.failures:
                 first = batch.failures[0]
                 raise AvbenchError(f"{split.name}: clip {first.id} cannot be read: {first.reason}; avbench data prepare {split.name}")

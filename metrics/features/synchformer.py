@@ -84,7 +84,7 @@ class Ast(nn.Module):
 
 
 class _Embeddings(nn.Module):
-    """CLS and distillation token, then overlapping patches row by row from the lowest band, all with their places."""
+    """CLS and distillation token, then overlapping patches row by row from the lowest band, all with their positions."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -144,11 +144,11 @@ class MotionFormer(nn.Module):
         return self.spatial_attn_agg(steps_STPD.flatten(0, 1)).unflatten(0, (-1, VIDEO_STEPS))  # type: ignore[no-any-return]
 
     def _embed(self, segments: Tensor) -> Tensor:
-        """CLS token, then patches step by step and row by row, all with their places."""
+        """CLS token, then patches step by step and row by row, all with their positions."""
         patches = self.patch_embed_3d["proj"](segments.transpose(1, 2)).flatten(2).transpose(1, 2)
-        places = (self.temp_embed[:, :, None] + self.pos_embed[:, None, 1:]).flatten(1, 2)
+        positions = (self.temp_embed[:, :, None] + self.pos_embed[:, None, 1:]).flatten(1, 2)
         first = (self.cls_token + self.pos_embed[:, :1]).expand(len(patches), -1, -1)
-        return torch.cat([first, patches + places], dim=1)
+        return torch.cat([first, patches + positions], dim=1)
 
 
 class _VideoBlock(nn.Module):
@@ -167,7 +167,7 @@ class _VideoBlock(nn.Module):
 
 
 class _DividedAttention(nn.Module):
-    """The CLS token attends to all tokens; a patch to the CLS token and its own place at all steps ("time") or its own step ("space")."""
+    """The CLS token attends to all tokens; a patch to the CLS token and its own at all steps ("time") or its own step ("space")."""
 
     def __init__(self, width: int, heads: int, along: Literal["time", "space"]) -> None:
         super().__init__()

@@ -97,11 +97,11 @@ def tracked(numbers: Sequence[int], title: str) -> Iterator[int]:
     if bar_fits():
         yield from track(numbers, title, console=Console(stderr=True), transient=True)
         return
-    told, before = time.monotonic(), 0
+    since, before = time.monotonic(), 0
     for done, number in enumerate(numbers):
-        passed = time.monotonic() - told
+        passed = time.monotonic() - since
         if passed > LINE_EVERY_S:
             left = passed / (done - before) * (len(numbers) - done) / 60  # at the last pace: what a killed run had made passes in no time
             print(f"{title}: {done / len(numbers):.0%}, about {left:.0f} min left", file=sys.stderr, flush=True)
-            told, before = told + passed, done
+            since, before = since + passed, done
         yield number

@@ -20,8 +20,8 @@ from avbench.generate.tasks import TASKS
 from avbench.generate.tokens import blanked, load_tokens
 from avbench.generate.trainee import GeneratorObjective, GeneratorTrainee, decay_groups, held_out_numbers, training_flops
 from avbench.train import checkpoint
+from avbench.train.budget import counted
 from avbench.train.config import OptimConfig
-from avbench.train.flops import counted
 from avbench.train.log import read_log
 from avbench.train.loop import train
 from avbench.types import ClipBatch, Sampling, Tokens

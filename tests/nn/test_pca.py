@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
-from avbench.nn.pca import pca, pca_of_pictures
+from avbench.nn.linear_vq import pca, pca_of_pictures
 
 
 def _pictures() -> torch.Tensor:

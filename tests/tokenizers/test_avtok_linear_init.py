@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from avbench.errors import AvbenchError
-from avbench.nn.pca import fit_basis
+from avbench.nn.linear_vq import fit_basis
 from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.linear_init import SCALE, code_width, linear_init
 from avbench.tokenizers.avtok.model import AVTokModel

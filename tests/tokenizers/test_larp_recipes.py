@@ -12,7 +12,7 @@ from avbench.tokenizers.avtok.losses import LossWeights, StreamWeights
 from avbench.tokenizers.avtok.train.config import AVTokStage
 from avbench.tokenizers.avtok.train.trainee import AVTokTraining
 from avbench.train import recipes
-from avbench.train.clips import load_clips
+from avbench.train.data import load_clips
 from avbench.train.loop import train
 from avbench.types import ClipBatch
 

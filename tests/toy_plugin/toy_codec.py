@@ -6,15 +6,14 @@ import torch
 from torch import nn
 
 from avbench.nn.residual_vq import CodebookConfig, ResidualQuantizer
-from avbench.train.waveform.codec import Reconstruction
-from avbench.train.waveform.config import CodecLoss, CodecStage, CodecTraining
+from avbench.train.waveform.config import CodecLoss, CodecStage, CodecTraining, Reconstruction
 from avbench.train.waveform.trainee import CodecTrainee
 
 HOP, WIDTH, FILE = 2_400, 16, "codec.pt"
 
 
 class ToyCodec(nn.Module):
-    """As `avbench.train.waveform.codec.Codec` asks."""
+    """As `avbench.train.waveform.config.Codec` asks."""
 
     def __init__(self):
         super().__init__()

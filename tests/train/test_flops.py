@@ -1,9 +1,9 @@
-"""avbench.train.flops: what a model asks of a device."""
+"""avbench.train.budget: what a model asks of a device."""
 
 import torch
 from torch import nn
 
-from avbench.train.flops import counted, measured_peak
+from avbench.train.budget import counted, measured_peak
 
 
 def test_a_linear_layer_costs_two_operations_a_weight_forward_and_as_many_for_its_gradient() -> None:

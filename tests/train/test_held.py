@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from avbench.train.clips import Clips, load_clips
+from avbench.train.data import Clips, load_clips
 from avbench.train.held import HeldClips, HeldSound, ReadBack
 
 CPU = torch.device("cpu")

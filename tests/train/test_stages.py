@@ -172,10 +172,10 @@ def test_the_discriminators_learn_and_their_gradient_reaches_the_decoder(batch: 
     stage = replace(JOINT, loss=LossWeights(video=judged, audio=judged, prior=0.0), optim=slow_tokenizer, discriminator_every=2)
     models = build_models(config(stage))
     run = StageRun(config(stage).trainee(), 0, models, Accelerator(cpu=True))
-    before, judges = snapshot(models["joint"]), [p.clone() for p in run.objective.discriminators()]
+    before, discriminators = snapshot(models["joint"]), [p.clone() for p in run.objective.discriminators()]
     losses = run_steps(run, batch, 12)
     assert [("video/discriminator" in step) for step in losses] == [True, False] * 6
-    assert all(not torch.equal(a, b) for a, b in zip(judges, run.objective.discriminators(), strict=True) if a.ndim > 1)
+    assert all(not torch.equal(a, b) for a, b in zip(discriminators, run.objective.discriminators(), strict=True) if a.ndim > 1)
     assert "stream_decoders.video.head.weight" in changed(before, models["joint"])
     assert losses[-2]["audio/discriminator"] < losses[0]["audio/discriminator"]
 

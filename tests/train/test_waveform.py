@@ -20,8 +20,7 @@ from avbench.tokenizers.encodec.train.recipes import EncodecTraining
 from avbench.tokenizers.wavtokenizer.config import BackboneConfig, EncoderConfig, WavTokenizerConfig
 from avbench.tokenizers.wavtokenizer.train.recipes import WavTokenizerTraining
 from avbench.train import recipes
-from avbench.train.clips import load_clips
-from avbench.train.data import INT16_SCALE, Share
+from avbench.train.data import INT16_SCALE, Share, load_clips
 from avbench.train.log import read_log
 from avbench.train.loop import train
 from avbench.train.stages import StageRun
@@ -108,10 +107,10 @@ def test_each_step_uses_as_many_codebooks_as_its_number_says_and_all_choices_occ
 def test_the_discriminators_learn_from_their_own_loss_alone(tones: Waveforms) -> None:
     config = encodec(JUDGED, clips=400)
     run = stage_run(config)
-    judges = [p.clone() for p in run.objective.discriminators()]
+    discriminators = [p.clone() for p in run.objective.discriminators()]
     losses = steps(run, tones, 1)
     assert all(p.grad is None for p in run.objective.discriminators())
-    assert not all(torch.equal(a, b) for a, b in zip(judges, run.objective.discriminators(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(discriminators, run.objective.discriminators(), strict=True))
     losses += steps(run, tones, 12)[1:]
     assert [("discriminator" in step) for step in losses] == [True, *[False, True] * 6][: len(losses)]
     assert all(np.isfinite(list(step.values())).all() for step in losses)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from avbench.errors import AvbenchError
 from avbench.nn.kmeans import kmeans_anywhere
-from avbench.nn.pca import Basis, fit_basis
+from avbench.nn.linear_vq import Basis, fit_basis
 from avbench.nn.transformer import BlockNorms, Transformer
 from avbench.tokenizers.avtok.config import AVTokConfig, StreamConfig
 from avbench.tokenizers.avtok.model import CONTENT_SCALE, AVTokModel

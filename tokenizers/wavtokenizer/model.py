@@ -7,7 +7,7 @@ from avbench.tokenizers.wavtokenizer.backbone import Backbone
 from avbench.tokenizers.wavtokenizer.config import WavTokenizerConfig
 from avbench.tokenizers.wavtokenizer.head import SpectrumHead
 from avbench.tokenizers.wavtokenizer.seanet import Encoder
-from avbench.train.waveform.codec import Reconstruction
+from avbench.train.waveform.config import Reconstruction
 
 
 class WavTokenizerModel(nn.Module):

@@ -1,13 +1,42 @@
-"""What a recipe of an audio codec decides beyond every run's settings."""
+"""What a recipe of an audio codec decides beyond every run's settings, and what the trainer asks of its network.
+
+B clips, N samples, K codebooks, L frames.
+"""
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
+from avbench.nn.residual_vq import ResidualQuantizer
 from avbench.train.config import OptimConfig, StageConfig, TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """audio: (B, N), not clamped; codes: int64 (B, K, L); commitment: scalar, unweighted."""
+
+    audio: Tensor
+    codes: Tensor
+    commitment: Tensor
+
+
+class Codec(Protocol):
+    """A module whose `tokenize` and `detokenize` are the halves of its forward pass; each codebook number is optional where it has one."""
+
+    encoder: nn.Module
+    quantizer: ResidualQuantizer
+
+    def __call__(self, audio_BN: Tensor, *num_codebooks: int) -> Reconstruction:
+        """(B, N) in [-1, 1] -> the same through the codebooks; in training, those learn."""
+
+    def tokenize(self, audio_BN: Tensor, *num_codebooks: int) -> Tensor:
+        """(B, N) -> int64 (B, K, L)."""
+
+    def detokenize(self, codes_BKL: Tensor) -> Tensor:
+        """int64 (B, K, L) -> at least (B, N), not clamped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +68,17 @@ class CodecStage(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CodecTraining(TrainConfig):
-    """A run. One crop of each clip is seen, at a place that (seed, step, clip) decides. A codec's own adds its network and `trainee()`."""
+    """A run. Of each clip one crop is seen, which (seed, step, clip) decides. A codec's own adds its network and `trainee()`."""
 
     stages: tuple[CodecStage, ...]
     crop_samples: int = 24_000
-    codebooks: tuple[int, ...] = ()  # quantizer dropout: each step uses so many of the codebooks, drawn by (seed, step); (): always all
+    codebooks: tuple[int, ...] = ()  # quantizer dropout: each step uses so many of the codebooks, sampled by (seed, step); (): always all
     discriminator_filters: int = 32
     start_clips: int = 64  # whose crops the weights at step 0 are fitted to
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The codec, weights drawn at random: `model(audio)` -> Reconstruction, `tokenize`, `detokenize`."""
+        """The codec, weights initialised at random: `model(audio)` -> Reconstruction, `tokenize`, `detokenize`."""
 
     @abstractmethod
     def save(self, folder: Path, model: nn.Module, provenance: dict[str, Any]) -> None:
@@ -81,9 +110,9 @@ def small_stages(loss: CodecLoss) -> tuple[CodecStage, ...]:
 
     Weights are fixed (adversarial and features as in HiFi-GAN); EnCodec balances its own by their gradients.
     """
-    judged = replace(loss, adversarial=1.0, features=2.0)
+    adversarial = replace(loss, adversarial=1.0, features=2.0)
     last = replace(SMALL_OPTIM, adam=SMALL_OPTIM.adam / 3)
     return (
         CodecStage(name="codec", clips=SMALL_CLIPS * 6 // 10, loss=loss, optim=SMALL_OPTIM),
-        CodecStage(name="adversarial", clips=SMALL_CLIPS * 4 // 10, loss=judged, optim=last, discriminator_every=1),
+        CodecStage(name="adversarial", clips=SMALL_CLIPS * 4 // 10, loss=adversarial, optim=last, discriminator_every=1),
     )

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from avbench.errors import AvbenchError
-from avbench.train.clips import Clips
-from avbench.train.data import INT16_SCALE, Order, Share, micro_batches
+from avbench.train.data import INT16_SCALE, Clips, Order, Share, micro_batches
 from avbench.train.held import HeldSound
 from avbench.train.trainee import Origin
 from avbench.train.waveform.config import CodecTraining
@@ -73,5 +72,5 @@ class CodecData:
         return Waveforms(samples=torch.from_numpy(np.stack(crops)), step=step)
 
     def _first(self, step: int, clip: int) -> int:
-        places = self.train.split.protocol.num_samples - self.config.crop_samples + 1
-        return int(np.random.Generator(np.random.PCG64([self.config.seed, step, clip])).integers(places))
+        starts = self.train.split.protocol.num_samples - self.config.crop_samples + 1
+        return int(np.random.Generator(np.random.PCG64([self.config.seed, step, clip])).integers(starts))

@@ -9,8 +9,7 @@ from avbench.tokenizers.avtok.config import StreamName
 from avbench.tokenizers.avtok.melbox import mel_to_box
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.train.config import AVTokSettings
-from avbench.train.clips import Clips
-from avbench.train.data import Order, Share, TrainBatch, micro_batches
+from avbench.train.data import Clips, Order, Share, TrainBatch, micro_batches
 from avbench.train.held import HeldClips
 from avbench.train.trainee import Origin
 

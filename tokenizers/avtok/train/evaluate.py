@@ -8,8 +8,8 @@ from avbench.tokenizers.avtok.losses import moving_pixels
 from avbench.tokenizers.avtok.melbox import RANGE
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.train.data import stream_inputs
-from avbench.train.clips import Clips
-from avbench.train.picture import frame_row, sheet, spectrogram
+from avbench.train.data import Clips
+from avbench.train.log import frame_row, sheet, spectrogram
 from avbench.train.trainee import HeldOut
 
 PICTURED = 4  # clips

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from avbench.nn.kmeans import kmeans, nearest
+from avbench.nn.linear_vq import Basis
 from avbench.nn.patches import unit_range
-from avbench.nn.pca import Basis
 from avbench.tokenizers.avtok.config import AVTokConfig, StreamName
 from avbench.tokenizers.avtok.linear_init import code_width, linear_init
 from avbench.tokenizers.avtok.model import AVTokModel

@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avbench.nn.kmeans import SEED_POINTS, kmeans_plusplus, lloyd, nearest_of_products
+from avbench.nn.linear_vq import Basis
 from avbench.nn.patches import unit_range
-from avbench.nn.pca import Basis
 from avbench.nn.transformer import BlockNorms, Transformer
 from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.linear_init import code_width, has_scenes, linear_init

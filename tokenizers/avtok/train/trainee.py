@@ -17,9 +17,8 @@ from avbench.tokenizers.avtok.train.export import export, load
 from avbench.tokenizers.avtok.train.objective import AVTokObjective, load_frozen
 from avbench.tokenizers.avtok.train.optimizers import build_optimizers
 from avbench.tokenizers.avtok.train.start import apply_linear_start, build_models, quiet_stream
-from avbench.train.clips import load_clips
 from avbench.train.config import StageConfig
-from avbench.train.data import ClipReader
+from avbench.train.data import ClipReader, load_clips
 from avbench.train.held import ReadBack
 from avbench.train.trainee import HeldOut, Objective, Trainee
 
@@ -100,7 +99,7 @@ def _typed(models: dict[str, nn.Module]) -> dict[str, AVTokModel]:
 
 
 def flops_per_clip(config: AVTokSettings, stage: AVTokStage) -> float:
-    """Multiplications and additions of the tokenizer's own matrix products for one clip; judges (LPIPS, teacher, ...) are not counted."""
+    """Multiplications and additions of the tokenizer's own matrix products for one clip; what losses look through (LPIPS, ...) does not count."""
     return sum(_stream_flops(config.model_config(name), name, stage) for name in stage.streams)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from avbench.nn.residual_vq import CodebookConfig, ResidualQuantizer
 from avbench.tokenizers.published import require
-from avbench.train.waveform.codec import Reconstruction
+from avbench.train.waveform.config import Reconstruction
 
 if TYPE_CHECKING:
     from transformers import EncodecConfig, EncodecModel
