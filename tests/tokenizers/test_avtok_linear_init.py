@@ -11,8 +11,7 @@ from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, QuantizerConfi
 from avbench.tokenizers.avtok.linear_init import SCALE, code_width, linear_init
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.parts import parameters_of
-from avbench.tokenizers.avtok.positions import orthogonal_grid
-from avbench.tokenizers.avtok.streams import patchify
+from avbench.tokenizers.avtok.streams import orthogonal_grid, patchify
 from avbench.tokenizers.avtok.train.start import quiet_stream
 
 

@@ -11,10 +11,10 @@ from avbench.tokenizers.avtok.config import AVTokConfig, DiscriminatorConfig, Pr
 from avbench.tokenizers.avtok.discriminator import LeCam, generator_loss, smoothed_bce
 from avbench.tokenizers.avtok.losses import AVTokLosses, LossWeights, StreamWeights, alignment_loss
 from avbench.tokenizers.avtok.model import AVTokModel
-from avbench.tokenizers.avtok.optim import optimizer_groups
 from avbench.tokenizers.avtok.prior import Prior
 from avbench.tokenizers.avtok.quantizer import Quantized
 from avbench.tokenizers.avtok.teacher import resample_grid
+from avbench.tokenizers.avtok.train.optimizers import optimizer_groups
 
 OFF = StreamWeights(l1=0.0, quantizer=0.0)
 

@@ -9,10 +9,10 @@ from avbench.errors import AvbenchError
 from avbench.nn.transformer import attend
 from avbench.tokenizers.avtok.config import STREAMS, AVTokConfig, QuantizerConfig, StreamConfig, avtok_base, avtok_mini, avtok_small
 from avbench.tokenizers.avtok.model import AVTokModel
-from avbench.tokenizers.avtok.optim import optimizer_groups
 from avbench.tokenizers.avtok.parts import PUBLISHED_PARAMETERS_M, parameter_table, parameters_of, trainable_in
 from avbench.tokenizers.avtok.streams import patchify, unpatchify
 from avbench.tokenizers.avtok.train.objective import freeze
+from avbench.tokenizers.avtok.train.optimizers import optimizer_groups
 
 
 def tiny() -> AVTokConfig:

@@ -16,7 +16,7 @@ from torch import Tensor
 from avbench import weights
 from avbench.errors import AvbenchError
 from avbench.nn.filter_bank import filter_bank
-from avbench.tokenizers.avtok import cav_mae_inputs, cav_mae_sync, cav_mae_teacher
+from avbench.tokenizers.avtok import cav_mae_sync, cav_mae_teacher
 from avbench.tokenizers.avtok import teacher as teachers
 from avbench.tokenizers.avtok.cav_mae_sync import CavMaeConfig, CavMaeSync
 from avbench.tokenizers.avtok.cav_mae_teacher import CavMaeTeacher
@@ -24,7 +24,7 @@ from avbench.tokenizers.avtok.checkpoint import load_checkpoint
 from avbench.tokenizers.avtok.config import AVTokConfig, QuantizerConfig, StreamConfig
 from avbench.tokenizers.avtok.model import AVTokModel
 from avbench.tokenizers.avtok.train import recipes
-from avbench.tokenizers.avtok.train.export import export
+from avbench.tokenizers.avtok.train.trainee import export
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "cav_mae_sync.json").read_text())
 TINY = CavMaeConfig(width=24, heads=3, resolution=32, frames=48, registers=2)
@@ -105,12 +105,12 @@ def test_the_filter_bank_is_kaldis() -> None:
 
 
 def test_sound_is_filled_up_as_the_authors_do_and_too_much_is_refused() -> None:
-    picture = cav_mae_inputs.sound_picture(torch.zeros(1, 65_536), 128, 416)
+    picture = cav_mae_teacher.sound_picture(torch.zeros(1, 65_536), 128, 416)
     assert picture.shape == (1, 1, 128, 416)
     assert torch.allclose(picture[..., 408:], torch.tensor(5.081 / 4.4849))
     assert picture[..., :408].max() < -2
     with pytest.raises(ValueError, match="frames"):
-        cav_mae_inputs.sound_picture(torch.zeros(1, 80_000), 128, 416)
+        cav_mae_teacher.sound_picture(torch.zeros(1, 80_000), 128, 416)
 
 
 def test_a_picture_is_resized_as_pil_does() -> None:
@@ -119,7 +119,7 @@ def test_a_picture_is_resized_as_pil_does() -> None:
     resized = [PIL.Image.fromarray(channel.numpy()).resize((224, 224), PIL.Image.Resampling.BICUBIC) for channel in image]
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     expected = (torch.stack([torch.from_numpy(np.array(channel)) for channel in resized]) - mean) / std
-    torch.testing.assert_close(cav_mae_inputs.pictures(image[None], 224)[0], expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(cav_mae_teacher.pictures(image[None], 224)[0], expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("stream", "grid"), [("video", (4, 16, 16)), ("video", (2, 4, 2)), ("audio", (1, 5, 24))])
@@ -139,7 +139,7 @@ def test_where_the_grids_agree_the_features_are_the_tokens_of_the_middle_frames(
     network = _network()
     video = torch.randint(0, 256, (1, 8, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     features = CavMaeTeacher(network, "test", dtype=torch.float32).features("video", video, (4, 2, 2))
-    frames = cav_mae_inputs.pictures(video[0, [1, 3, 5, 7]].float() / 255, 32)
+    frames = cav_mae_teacher.pictures(video[0, [1, 3, 5, 7]].float() / 255, 32)
     torch.testing.assert_close(features, network(frames, "v").reshape(1, 16, 24))
 
 

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from avbench.errors import AvbenchError
 from avbench.nn.residual_vq import CodebookConfig
+from avbench.tokenizers.wavtokenizer.checkpoint import optimise
 from avbench.tokenizers.wavtokenizer.config import BackboneConfig, EncoderConfig, WavTokenizerConfig, wavtokenizer_40, wavtokenizer_75
-from avbench.tokenizers.wavtokenizer.head import inverse_stft
-from avbench.tokenizers.wavtokenizer.inference import optimise
-from avbench.tokenizers.wavtokenizer.model import WavTokenizerModel
+from avbench.tokenizers.wavtokenizer.model import WavTokenizerModel, inverse_stft
 from avbench.train.waveform.losses import log_mel_l1
 
 TINY = WavTokenizerConfig(

@@ -1,7 +1,7 @@
 """CAV-MAE Sync as AVTok's teacher: its patch tokens, read off at the centres of AVTok's patches.
 
 Which output: that of the joint block under the stream's own norms, then the stream's final norm: what the authors' feature extractor
-returns. The eleven blocks before it are two networks that share nothing; the joint block is the one place where sound
+returns. The eleven blocks before it are two networks that share nothing; the joint block is the one network where sound
 and pictures are described in one space, which is what AVTok asks of two streams over one codebook. (Of its outputs the published
 model's contrastive loss reads the CLS token; the patch tokens beside it come through the same weights.)
 
@@ -10,7 +10,8 @@ Where: a token covers 16 x 16 pixels of a 224 x 224 picture, or 16 bands x 160 m
 the true centres; a plain resize is off by up to 0.44 tokens (70 ms) in time and 0.35 in frequency.
 How many pictures: one, the middle frame, for each step of the grid. The network sees no motion, and four pictures a clip instead of sixteen
 make the teacher four times cheaper.
-B clips, T frames, N samples, F features, (t, h, w) the stream's patch grid, y and x the teacher's.
+What it looks at and listens to is made as its authors make it, for whole batches on any device.
+B clips, T frames or pictures, N samples, F features or filter-bank frames, (t, h, w) the stream's patch grid, y and x the teacher's.
 """
 
 from functools import lru_cache
@@ -19,13 +20,42 @@ import librosa
 import torch
 import torchaudio
 from torch import Tensor
+from torch.nn import functional as F
 from torchaudio.compliance.kaldi import mel_scale_scalar
 
 from avbench.nn import mel
-from avbench.nn.filter_bank import HOP, LOW_HZ, SAMPLE_RATE, WINDOW
+from avbench.nn.filter_bank import HOP, LOW_HZ, SAMPLE_RATE, WINDOW, filter_bank
 from avbench.nn.patches import unit_range
-from avbench.tokenizers.avtok import cav_mae_inputs as inputs
 from avbench.tokenizers.avtok.cav_mae_sync import CavMaeSync
+
+# Mean and deviation of a filter bank in the authors' retrieval code.
+LOG_MEAN, LOG_STD = -5.081, 4.4849
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def sound_picture(audio_BN: Tensor, bands: int, frames: int) -> Tensor:
+    """(B, 1, bands, frames), normalised, of 16 kHz samples. Frames beyond the sound's end are log 0 = 0 before normalisation, as the
+    authors pad. Raises ValueError for more sound than `frames`."""
+    found = filter_bank(audio_BN, bands)
+    if found.shape[1] > frames:
+        raise ValueError(f"{audio_BN.shape[-1]} samples at {SAMPLE_RATE} Hz are {found.shape[1]} frames; the teacher takes {frames}")
+    padded = F.pad(found, (0, 0, 0, frames - found.shape[1]))
+    return ((padded - LOG_MEAN) / LOG_STD).transpose(1, 2)[:, None]
+
+
+def pictures(frames_N3HW: Tensor, resolution: int) -> Tensor:
+    """ImageNet-normalised (N, 3, resolution, resolution) of frames in [0, 1]; bicubic with PIL's kernel, as the authors resize."""
+    x = frames_N3HW
+    if x.shape[-2:] != (resolution, resolution):
+        x = F.interpolate(x, (resolution, resolution), mode="bicubic", antialias=True).clamp(0, 1)
+    mean, std = (_channels(values, x.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (x - mean) / std
+
+
+@lru_cache(maxsize=8)
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device).view(-1, 1, 1)
+
 
 DIMS = {"video": 768, "audio": 768}
 
@@ -55,7 +85,7 @@ class CavMaeTeacher:
             raise ValueError(f"{T} frames are not {t} steps of as many frames each")
         config = self.network.config
         frames = unit_range(clips_BTCHW[:, T // t // 2 :: T // t].flatten(0, 1).to(self.device))
-        tokens = self.network(inputs.pictures(frames, config.resolution).to(self.dtype), "v")
+        tokens = self.network(pictures(frames, config.resolution).to(self.dtype), "v")
         y, x = config.picture_grid
         return _read_off(tokens, (y, x), _even(h, y), _even(w, x)).reshape(B, t * h * w, -1)
 
@@ -63,7 +93,7 @@ class CavMaeTeacher:
         _, h, w = grid
         config = self.network.config
         audio = self.resample(clips_BN.to(self.device).float())
-        tokens = self.network(inputs.sound_picture(audio, config.bands, config.frames).to(self.dtype), "a")
+        tokens = self.network(sound_picture(audio, config.bands, config.frames).to(self.dtype), "a")
         rows = _bands(h, config.bands, config.patch)
         return _read_off(tokens, config.sound_grid, rows, _times(w, clips_BN.shape[-1] / mel.SAMPLE_RATE, config.patch)).flatten(1, 2)
 

@@ -6,8 +6,7 @@ from torch.nn import functional as F
 
 from avbench.nn.transformer import LayerNorm, Linear, NormedBlock, xavier_linears
 from avbench.tokenizers.avtok.config import DiscriminatorConfig, StreamConfig
-from avbench.tokenizers.avtok.positions import sincos_3d
-from avbench.tokenizers.avtok.streams import patchify
+from avbench.tokenizers.avtok.streams import patchify, sincos_3d
 
 LABEL_NOISE, REAL_FLOOR, FAKE_CEILING = 0.15, 0.7, 0.3
 LECAM_DECAY = 0.999

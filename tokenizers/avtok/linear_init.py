@@ -26,8 +26,7 @@ from avbench.nn.linear_vq import Basis, fit_basis
 from avbench.nn.transformer import BlockNorms, Transformer
 from avbench.tokenizers.avtok.config import AVTokConfig, StreamConfig
 from avbench.tokenizers.avtok.model import CONTENT_SCALE, AVTokModel
-from avbench.tokenizers.avtok.positions import orthogonal_grid
-from avbench.tokenizers.avtok.streams import StreamDecoder
+from avbench.tokenizers.avtok.streams import StreamDecoder, orthogonal_grid
 
 RESERVED = 5  # type, balance, zero, two anchors
 SCALE = CONTENT_SCALE

@@ -1,5 +1,9 @@
-"""AVTok, or the two tokenizers of a dual run, as the loop sees them."""
+"""AVTok, or the two tokenizers of a dual run, as the loop sees them.
 
+What a run publishes is the moving average of its weights in shards, with a manifest of how it came to be. `load` takes it back.
+"""
+
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -8,12 +12,14 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from avbench.errors import AvbenchError
+from avbench.tokenizers.avtok.checkpoint import load_checkpoint, save_checkpoint
 from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.model import AVTokModel
+from avbench.tokenizers.avtok.teacher import teacher_name
 from avbench.tokenizers.avtok.train.config import AVTokSettings, AVTokStage, branches
 from avbench.tokenizers.avtok.train.data import AVTokData
 from avbench.tokenizers.avtok.train.evaluate import evaluate
-from avbench.tokenizers.avtok.train.export import export, load
 from avbench.tokenizers.avtok.train.objective import AVTokObjective, load_frozen
 from avbench.tokenizers.avtok.train.optimizers import build_optimizers
 from avbench.tokenizers.avtok.train.start import apply_linear_start, build_models, quiet_stream
@@ -21,6 +27,56 @@ from avbench.train.config import StageConfig
 from avbench.train.data import ClipReader, load_clips
 from avbench.train.held import ReadBack
 from avbench.train.trainee import HeldOut, Objective, Trainee
+
+# Of a config: the name, and what belongs to losses alone
+BESIDE = (*("name", "prior", "discriminator", "audio_discriminator_patch", "video_discriminator_patch", "projector_width", "teacher_dims"),)
+
+
+def export(out: Path, models: dict[str, AVTokModel], config: AVTokSettings, provenance: dict[str, Any]) -> None:
+    """One model: into `out`, which `--checkpoint` takes. A dual run's two: into `out`/video and `out`/audio."""
+    facts = {"start": "linear" if config.linear_start else "random", "teacher": _teacher(config)}
+    for name, model in models.items():
+        folder = out if len(models) == 1 else out / name
+        save_checkpoint(folder, _stored(model, config), provenance | facts)
+
+
+def load(folder: Path, models: dict[str, AVTokModel]) -> None:
+    """Weights that `export` wrote, into models of the same shape. Raises AvbenchError for others."""
+    for name, model in models.items():
+        part = folder if len(models) == 1 else folder / name
+        found = load_checkpoint(part).model
+        wanted, given = _shape(model.config), _shape(found.config)
+        other = [key for key, value in wanted.items() if given.get(key) != value]
+        if other:
+            differences = ", ".join(f"{key} {given.get(key)}, not {wanted[key]}" for key in other)
+            raise AvbenchError(f"{part} holds another model than {model.config.name}: {differences}")
+        model.load_state_dict(found.state_dict())
+
+
+def _shape(config: AVTokConfig) -> dict[str, Any]:
+    """What decides how a model's weights are used; not its name, and nothing of what is trained beside it."""
+    values = {key: value for key, value in config.to_dict().items() if key not in BESIDE}
+    for name in config.streams:
+        values[name] = {key: value for key, value in values[name].items() if key != "scene_bytes"}  # a bank comes with the weights
+    return values | {"quantizer": {key: values["quantizer"][key] for key in ("kind", "entries", "dim")}}
+
+
+def _teacher(config: AVTokSettings) -> str | None:
+    """None where no stage of the recipe has one."""
+    listens = any(stage.loss.stream(name).alignment for stage in config.stages for name in stage.streams)
+    return teacher_name(config.model.teacher_dims) if listens else None
+
+
+def _stored(model: AVTokModel, config: AVTokSettings) -> AVTokModel:
+    """As it is written: bfloat16 where the recipe says so, except for the codebook, whose entries decide which code is nearest."""
+    if config.export_dtype == "float32":
+        return model
+    stored = copy.deepcopy(model)
+    book = stored.bottleneck.quantizer.embedding.weight.data
+    stored = stored.to(torch.bfloat16)
+    stored.bottleneck.quantizer.embedding.weight.data = book.float()
+    return stored
+
 
 FORWARD, WITH_INPUT_GRADIENT, TRAINED = 1, 2, 3  # passes over a layer: forward; also towards its input; also towards its weights
 
@@ -99,7 +155,7 @@ def _typed(models: dict[str, nn.Module]) -> dict[str, AVTokModel]:
 
 
 def flops_per_clip(config: AVTokSettings, stage: AVTokStage) -> float:
-    """Multiplications and additions of the tokenizer's own matrix products for one clip; what losses look through (LPIPS, ...) does not count."""
+    """Multiplications and additions of the tokenizer's own matrix products for one clip; what losses look through does not count."""
     return sum(_stream_flops(config.model_config(name), name, stage) for name in stage.streams)
 
 
