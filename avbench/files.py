@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, opened only where they are ordinary files, and a full disk told in words."""
+"""Files on disk: written whole or not at all, opened only where they are ordinary files, and a full disk said in words."""
 
 import contextlib
 import errno

@@ -176,8 +176,8 @@ def checkpoint_paths(name: str, checkpoint: str) -> tuple[Path | None, ...]:
     """
     if len(parts_of(name)) == 1:
         return (Path(checkpoint),)
-    places = [place for place, letter in enumerate(checkpoint) if letter == "+"]
-    for first, second in ((checkpoint[:place], checkpoint[place + 1 :]) for place in places):
+    pluses = [plus for plus, letter in enumerate(checkpoint) if letter == "+"]
+    for first, second in ((checkpoint[:plus], checkpoint[plus + 1 :]) for plus in pluses):
         if all(not path or Path(path).exists() for path in (first, second)):
             return tuple(Path(path) if path else None for path in (first, second))
     raise AvbenchError(

@@ -45,7 +45,7 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """What pages say of a task. title: of its group on the front page. remark: what is judged there. intro: of its gallery.
+    """What pages say of a task. title: of its group on the front page. remark: what is measured there. intro: of its gallery.
 
     shows: modalities that a row makes. generates: what is made is no description of the clip, so more bits need not make it better.
     controls: name of a control's row -> which clips it shows.

@@ -1,6 +1,6 @@
 """A zero-skill row that knows what a clip shows and nothing of how: the mean picture of the clip's class over training clips.
 
-One token a clip names the class. It is told the label, which no tokenizer is: a control, never ranked.
+One token a clip names the class. It is given the label, which no tokenizer is: a control, never ranked.
 """
 
 import sys

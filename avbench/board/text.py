@@ -133,8 +133,8 @@ def _trained(group: Group) -> list[str]:
     for row in group.rows:
         if row.trained_on and not row.trained_on.startswith("nothing"):
             rows.setdefault(row.trained_on, []).append(row.label)
-    told = [f"{what} ({', '.join(labels)})" for what, labels in rows.items()]
-    return [f"Trained on: {'; '.join(told)}"] if told else []
+    named = [f"{what} ({', '.join(labels)})" for what, labels in rows.items()]
+    return [f"Trained on: {'; '.join(named)}"] if named else []
 
 
 def _wrapped(style: Style, text: str) -> str:

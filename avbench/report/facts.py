@@ -101,7 +101,7 @@ def _command(spec: Mapping[str, Any]) -> str:
 
 
 def _generation(run: RunResult, spec: Mapping[str, Any]) -> Iterator[Section]:
-    """What generated a row, and how its tokens were drawn; nothing for a reconstruction."""
+    """What generated a row, and how its tokens were sampled; nothing for a reconstruction."""
     if not words_of(run.task).generates:
         return
     if run.kind == "control":

@@ -18,7 +18,7 @@ from avbench.report.plot import Axis, Level, Line, Plot, Point, path, x_axis, y_
 RATE = "bits_per_s"
 SHAPES = {"learned": "circle", "classical": "square", "linear": "diamond"}
 LOG_RATIO = 8.0  # positive values of which less is better, spread wider than this, are drawn on a log axis
-NEAR = 0.5  # of the points' span: a ceiling nearer than this is drawn, another is told in words
+NEAR = 0.5  # of the points' span: a ceiling nearer than this is drawn, another is named in words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """A row of a board's table. number: its place among the group's runs in the gallery, if its clips can be told apart by a metric."""
+    """A row of a board's table. number: its place among the group's runs in the gallery, if its clips differ by a metric."""
 
     row: Row
     task: str
@@ -204,7 +204,7 @@ def _reported_entry(row: Row) -> _Entry:
 
 
 def _plots(group: Group, members: Sequence[GroupRun]) -> list[plot.Plot]:
-    """Rate against quality. None of a generation task: its tokens are drawn, not a description of the clip that more bits make better."""
+    """Rate against quality. None of a generation task: its tokens are sampled, not a description of the clip that more bits make better."""
     if words_of(group.task).generates:
         return []
     floors = next((board.floors for board in load_boards() if group.task in board.tasks), frozenset[str]())

@@ -17,5 +17,5 @@ def shown_of(task: str, kind: str, modalities: frozenset[str]) -> frozenset[str]
 
 def kind_of(task: str, kind: str, name: str) -> str:
     """The kind of a row, and of a control of real clips which clips they are."""
-    told = words_of(task).controls.get(name) if kind == "control" else None
-    return f"{kind}: {told}" if told else kind
+    control = words_of(task).controls.get(name) if kind == "control" else None
+    return f"{kind}: {control}" if control else kind

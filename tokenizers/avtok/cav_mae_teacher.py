@@ -106,9 +106,9 @@ def _read_off(tokens_BLF: Tensor, size: tuple[int, int], rows: tuple[float, ...]
 
 
 @lru_cache(maxsize=32)
-def _weights(places: tuple[float, ...], count: int, device: torch.device) -> Tensor:
-    """(len(places), count) of linear interpolation, held at the ends. Kept on the device, or every step would wait for a copy."""
-    held = torch.tensor(places).clamp(0, count - 1)
+def _weights(positions: tuple[float, ...], count: int, device: torch.device) -> Tensor:
+    """(len(positions), count) of linear interpolation, held at the ends. Kept on the device, or every step would wait for a copy."""
+    held = torch.tensor(positions).clamp(0, count - 1)
     return (1 - (held[:, None] - torch.arange(count)).abs()).clamp_min(0).to(device)
 
 
@@ -127,10 +127,10 @@ def _bands(patches: int, bands: int, bands_a_token: int) -> tuple[float, ...]:
     """Centres of equal parts of AVTok's mel axis, in token numbers of Kaldi's; Kaldi's band k peaks at k + 1 of bands + 1 steps."""
     low, high = mel_scale_scalar(LOW_HZ), mel_scale_scalar(SAMPLE_RATE / 2)
     nominal_hz = librosa.mel_frequencies(2 * patches + 1, fmin=0.0, fmax=mel.F_MAX)[1::2]
-    places = (mel_scale_scalar(float(hertz) * mel.SAMPLE_RATE / mel.NOMINAL_RATE) for hertz in nominal_hz)
-    return tuple(_token((place - low) / (high - low) * (bands + 1) - 1, bands_a_token) for place in places)
+    positions = (mel_scale_scalar(float(hertz) * mel.SAMPLE_RATE / mel.NOMINAL_RATE) for hertz in nominal_hz)
+    return tuple(_token((position - low) / (high - low) * (bands + 1) - 1, bands_a_token) for position in positions)
 
 
 def _token(row: float, rows_a_token: int) -> float:
-    """The place of a filter-bank row (band or frame) in token numbers."""
+    """The position of a filter-bank row (band or frame) in token numbers."""
     return (row + 0.5) / rows_a_token - 0.5

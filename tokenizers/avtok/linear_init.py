@@ -1,6 +1,6 @@
 """The linear start: a network that, before its first training step, is PCA of patches + nearest k-means entry + PCA back.
 
-Why: a holistic tokenizer drawn at random stays on a plateau (19.2 dB after 20,000 arcade clips, decoder ignoring its tokens), while PCA
+Why: a holistic tokenizer of random weights stays on a plateau (19.2 dB after 20,000 arcade clips, decoder ignoring its tokens), while PCA
 and k-means of the same patches, no network, reach 24.1 dB. Only the initialisation differs; every weight is trained afterwards.
 
 How. A residual channel is one of: content (PCA coordinates, r.m.s. SCALE over the first `code_width`), position (`orthogonal_grid`), type

@@ -120,7 +120,7 @@ class AVTokLosses(nn.Module):
     ) -> Losses:
         """inputs: stream -> (B, T, C, H, W) in [0, 1] or uint8. progress: share of all steps done. teacher: stream -> (B, patches, F).
 
-        context: frozen video codes that the prior is told where video does not pass.
+        context: frozen video codes that the prior is given where video does not pass.
         """
         passes = {name: model(name, x) for name, x in inputs.items()}
         total, terms = torch.zeros((), device=next(iter(inputs.values())).device), {}
@@ -154,7 +154,7 @@ class AVTokLosses(nn.Module):
         if weights.perceptual:
             terms["perceptual"] = self._perceptual(reference, result.recon)
         if weights.adversarial:
-            terms["adversarial"] = generator_loss(self._judged(name, result.recon))
+            terms["adversarial"] = generator_loss(self._discriminated(name, result.recon))
         if weights.alignment:
             if teacher is None:
                 raise ValueError(f"the {name} stream has an alignment weight but no teacher features came with the batch")
@@ -167,7 +167,7 @@ class AVTokLosses(nn.Module):
             raise ValueError("a perceptual weight needs a perceptual distance; pass `perceptual` or set the weight to 0")
         return perceptual(reference.flatten(0, 1), recon.flatten(0, 1)).mean()
 
-    def _judged(self, name: str, recon: Tensor) -> Tensor:
+    def _discriminated(self, name: str, recon: Tensor) -> Tensor:
         """The discriminator's logits without a gradient for its own weights."""
         discriminator = self.discriminators[name]
         frozen = {key: value.detach() for key, value in (*discriminator.named_parameters(), *discriminator.named_buffers())}

@@ -52,7 +52,7 @@ class Bottleneck(nn.Module):
 class AVTokModel(nn.Module):
     """Video (B, T, 3, H, W) and mel (B, 1, 1, 80, 384) in [0, 1] -> codes -> the same again.
 
-    Weights are drawn as LARP draws them (Xavier-uniform linears, zero head); `linear_init.linear_init` overwrites them with the
+    Weights are initialised as LARP initialises them (Xavier-uniform linears, zero head); `linear_init.linear_init` overwrites them with the
     linear start. `compute_dtype` is what the blocks compute in: the residual stream itself is held in it.
     """
 
@@ -146,13 +146,13 @@ class AVTokModel(nn.Module):
         if scenes is not None:
             x = (scenes.share * x + scenes.outward(latents_BLC, cast(Tensor, scene_B))).to(x.dtype)
         x = self.decoder(stream(x), stream.norms)
-        return stream.paint(x[:, self.config.stream(name).tokens :])
+        return stream.patches(x[:, self.config.stream(name).tokens :])
 
     def decode(self, name: str, latents_BLC: Tensor, scene_B: Tensor | None = None) -> Tensor:
         """De-quantized tokens (and scenes) -> a stream's output (B, T, C, H, W), float32, unbounded."""
-        painted = unpatchify(self.decode_patches(name, latents_BLC, scene_B), self.config.stream(name)).float()
+        made = unpatchify(self.decode_patches(name, latents_BLC, scene_B), self.config.stream(name)).float()
         scenes = self.stream_scenes(name)
-        return painted if scenes is None else painted + scenes.picture(cast(Tensor, scene_B))
+        return made if scenes is None else made + scenes.picture(cast(Tensor, scene_B))
 
     def forward(self, name: str, x_BTCHW: Tensor) -> Reconstruction:
         """Encode, quantize (straight-through), decode one stream."""

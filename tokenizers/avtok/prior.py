@@ -61,10 +61,10 @@ class Prior(nn.Module):
 
         video: frozen tokens of a video that is not among the streams; read, and neither scored nor replaced by samples.
         """
-        told = {} if video is None else {"video": video}
-        names = [name for name in self.lengths if name in told | streams]
-        latents = torch.cat([(told | streams)[name].latents for name in names], dim=1)
-        codes = torch.cat([(told | streams)[name].codes for name in names], dim=1)
+        context = {} if video is None else {"video": video}
+        names = [name for name in self.lengths if name in context | streams]
+        latents = torch.cat([(context | streams)[name].latents for name in names], dim=1)
+        codes = torch.cat([(context | streams)[name].codes for name in names], dim=1)
         positions = self._positions(names)
         book = book_VC.detach()
         begin = 1 if video is None else video.codes.shape[1]  # the first code that is scored
@@ -90,12 +90,12 @@ class Prior(nn.Module):
 
     @torch.no_grad()
     def _sampled(self, logits_BLV: Tensor) -> Tensor:
-        draws = torch.multinomial(logits_BLV[:, :-1].flatten(0, 1).softmax(-1), 1)
-        return draws.view(logits_BLV.shape[0], -1)
+        sampled = torch.multinomial(logits_BLV[:, :-1].flatten(0, 1).softmax(-1), 1)
+        return sampled.view(logits_BLV.shape[0], -1)
 
     def _mixed(self, latents_BLC: Tensor, logits_BLV: Tensor, book_VC: Tensor, progress: float) -> Tensor:
         samples = F.embedding(self._sampled(logits_BLV), book_VC)
-        given = latents_BLC.shape[1] - samples.shape[1]  # the first, or what is told
+        given = latents_BLC.shape[1] - samples.shape[1]  # the first, or the context
         own = torch.cat([latents_BLC[:, :given].detach(), samples], dim=1)
         replace = torch.rand(latents_BLC.shape[:2], device=latents_BLC.device) < self.mix_share(progress)
         replace[:, :given] = False

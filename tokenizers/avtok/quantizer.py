@@ -1,6 +1,6 @@
 """One codebook for both streams. B clips, L tokens, N = B * L, C code width, V entries.
 
-`cosine`: LARP's stochastic vector quantizer (entries and inputs on the unit sphere, drawn from softmax(cosine / 0.03) in training).
+`cosine`: LARP's stochastic vector quantizer (entries and inputs on the unit sphere, sampled from softmax(cosine / 0.03) in training).
 `euclidean`: the nearest entry; what k-means gives is its optimum, so the linear start (linear_init.py) needs no annealing.
 Evaluation always takes the nearest entry: LARP's official model goes on sampling in eval(), and its tokens differ from call to call.
 """
@@ -24,7 +24,7 @@ class Quantized:
 
 
 class Quantizer(nn.Module):
-    """Nearest or drawn codebook entry, straight-through gradient, everything in float32."""
+    """Nearest or sampled codebook entry, straight-through gradient, everything in float32."""
 
     def __init__(self, config: QuantizerConfig) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Quantizer(nn.Module):
         return Quantized(latents=z + (chosen - z).detach(), codes=codes, loss=loss)
 
     def encode(self, z_BLC: Tensor, book_BVC: Tensor | None = None) -> Tensor:
-        """(B, L, C) -> int64 (B, L): the nearest entries, never drawn."""
+        """(B, L, C) -> int64 (B, L): the nearest entries, never sampled."""
         book = self.entries() if book_BVC is None else book_BVC
         return self._nearest(self.project(z_BLC.float()), book)
 

@@ -1,7 +1,7 @@
 """Scenes: one token names what a clip shows throughout, and every other token of the stream is read in its light. Ours, not the paper's.
 
 A stream with scenes has a bank of V pictures (means of clusters of training clips' mean frames; of mels, mean columns). The clip's scene
-is its first token; the network sees what the scene leaves of the clip, and paints that. Scenes fall into G groups (of arcade, about its
+is its first token; the network sees what the scene leaves of the clip, and encodes that. Scenes fall into G groups (of arcade, about its
 games). A group has a basis and a centre, through which its latents pass beside the shared bottleneck, and offsets of the shared codebook's
 entries: entry k of group g is share * e_k + coarse[g, k // F] + fine[g, k % F], so that one codebook of few numbers says what this
 game's sprites look like. `share` is learned, from 0: how much of the shared bottleneck and codebook the stream uses as well.

@@ -112,6 +112,6 @@ class StreamDecoder(nn.Module):
             queries = queries + latents_BLD
         return torch.cat([latents_BLD + self.latent_position.to(latents_BLD.dtype), queries], dim=1)
 
-    def paint(self, x_BLD: Tensor) -> Tensor:
-        """Decoder outputs at the patch positions -> patches (B, L, P)."""
+    def patches(self, x_BLD: Tensor) -> Tensor:
+        """The head: decoder outputs at the patch positions -> patches (B, L, P)."""
         return self.head(self.head_norm(x_BLD))  # type: ignore[no-any-return]

@@ -36,7 +36,7 @@ class Larp:
     """Video (16 frames of 128 x 128 for the official model) -> one stream "video" of 1,024 tokens of 13 bits -> video, clamped to [0, 1].
 
     --checkpoint takes a folder of the model hub, a .safetensors or .pth file of the official code, or a folder that `avbench train
-    larp-mini` wrote. Without it, the catalog's official file. Unlike the official model, this one never draws its codes.
+    larp-mini` wrote. Without it, the catalog's official file. Unlike the official model, this one never samples its codes.
     """
 
     def __init__(self, options: TokenizerOptions) -> None:

@@ -33,12 +33,12 @@ class AVTokStage(StageConfig):
     trains: Stage
     streams: tuple[StreamName, ...] = STREAMS
     loss: LossWeights = field(default_factory=LossWeights)
-    perceptual_frames: int = 128  # LPIPS sees so many frames of a batch, drawn anew each step
+    perceptual_frames: int = 128  # LPIPS sees so many frames of a batch, sampled anew each step
     optim: AVTokOptim = field(default_factory=AVTokOptim)
 
     @property
     def hears_video(self) -> bool:
-        """Whether the prior is told the frozen video codes, though no video passes: else it would never see both streams at once."""
+        """Whether the prior is given the frozen video codes, though no video passes: else it would never see both streams at once."""
         return self.trains == "audio" and bool(self.loss.prior)
 
 

@@ -43,7 +43,7 @@ class AVTokData:
 
     @torch.no_grad()
     def encode_video(self, model: AVTokModel) -> None:
-        """The video of all clips that are held on the device, as the frozen encoder sees it: what stage audio's prior is told."""
+        """The video of all clips that are held on the device, as the frozen encoder sees it: what stage audio's prior is given."""
         if self.held is not None:
             parts = torch.arange(len(self.train.indices)).split(ENCODED)
             videos = (self.held.batch(part.tolist()).video for part in parts)

@@ -48,7 +48,7 @@ class AVTokObjective(Objective[TrainBatch]):
             freeze(models[name], stage.trains, branches[name])
 
     def train(self, mode: bool = True) -> "AVTokObjective":
-        """Stage decode trains on the codes that an evaluation would use: its quantizer never draws."""
+        """Stage decode trains on the codes that an evaluation would use: its quantizer never samples."""
         super().train(mode)
         if self.stage.trains == "decode":
             for model in self.models.values():
@@ -85,7 +85,7 @@ class AVTokObjective(Objective[TrainBatch]):
         return [p for loss in self._losses().values() for p in loss.discriminators.parameters()]
 
     def discriminator_losses(self, batch: TrainBatch, losses: Losses) -> dict[str, Tensor]:
-        """One for each stream that is judged."""
+        """One for each stream that has one."""
         inputs, found = stream_inputs(batch), {}
         for branch, holder in self._losses().items():
             for name in self.branches[branch]:
@@ -115,7 +115,7 @@ class AVTokObjective(Objective[TrainBatch]):
 
     @torch.no_grad()
     def _context(self, branch: str, batch: TrainBatch) -> Quantized | None:
-        """The clips' video, frozen, where the prior is told it; made here where it was not made before."""
+        """The clips' video, frozen, where the prior is given it; made here where it was not made before."""
         model = cast(AVTokModel, self.models[branch])
         if not self.stage.hears_video or "video" not in self.heard[branch]:
             return None
@@ -142,7 +142,7 @@ class AVTokObjective(Objective[TrainBatch]):
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen:
-    """Networks that judge and are never trained; None where no loss of the stage asks for them."""
+    """Networks that losses look through and that are never trained; None where no loss of the stage asks for them."""
 
     teacher: Teacher | None = None
     perceptual: Perceptual | None = None
@@ -173,7 +173,7 @@ def restricted(loss: LossWeights, streams: tuple[StreamName, ...]) -> LossWeight
 
 
 class SampledPerceptual:
-    """LPIPS of some frames of a batch, drawn anew at each call: all 16 of each clip cost more than the tokenizer itself."""
+    """LPIPS of some frames of a batch, sampled anew at each call: all 16 of each clip cost more than the tokenizer itself."""
 
     def __init__(self, network: nn.Module, frames: int) -> None:
         self.network, self.frames = network, frames

@@ -92,7 +92,7 @@ def avtok_base() -> AVTokTraining:
         batch_size=128,
         accumulate=2,
         compile=True,
-        linear_start=False,  # 16-dimensional cosine codes and 12 heads of 64: drawn at random, as LARP
+        linear_start=False,  # 16-dimensional cosine codes and 12 heads of 64: initialised at random, as LARP
         export_dtype="bfloat16",
     )
 

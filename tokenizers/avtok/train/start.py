@@ -1,4 +1,4 @@
-"""The models at step 0: drawn at random, or from the linear start fitted to patches of training clips."""
+"""The models at step 0: initialised at random, or from the linear start fitted to patches of training clips."""
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ def apply_linear_start(models: dict[str, AVTokModel], config: AVTokSettings, rea
 def _seeded_codebook(model: AVTokModel, patches: dict[str, Tensor], bases: dict[str, Basis], config: AVTokSettings) -> None:
     """k-means from k-means++ seeds, over the latents of the streams that the model serves.
 
-    Seeds drawn at random stay 0.65 dB behind on held-out arcade clips (24.58 against 23.93 at 256 x 12 bits, avbench/nn/kmeans.py).
+    Seeds sampled at random stay 0.65 dB behind on held-out arcade clips (24.58 against 23.93 at 256 x 12 bits, avbench/nn/kmeans.py).
     """
     width, book = code_width(model.config), model.bottleneck.quantizer.embedding.weight
     latents = torch.cat([bases[name].coordinates(patches[name])[:, :width] for name in patches])
