@@ -63,7 +63,7 @@ class Generation:
         Raises UsageError as `check` does, AvbenchError where the tokenizer's tokens do not fit the generator.
         """
         rounds = [list(range(first, min(first + self.rows, len(batch)))) for first in range(0, len(batch), self.rows)]
-        made = [self._sample(batch.select(numbers)) for numbers in rounds]
+        made = [self._generate(batch.select(numbers)) for numbers in rounds]
         return payload.from_bytes([payload.to_bytes(tokens, row) for tokens in made for row in range(len(tokens))])
 
     def decode(self, tokens: Tokens) -> ClipBatch:
@@ -79,7 +79,7 @@ class Generation:
             return replace(generated, video=reference.video)
         return generated if condition is None else replace(generated, audio=reference.audio)
 
-    def _sample(self, clips: ClipBatch) -> Tokens:
+    def _generate(self, clips: ClipBatch) -> Tokens:
         """All of them at once."""
         condition = self._condition(clips)
         prompt = self._prompt(clips, condition)
@@ -113,10 +113,10 @@ class Generation:
     def _prompt(self, clips: ClipBatch, condition: dict[str, Tensor]) -> Tensor:
         return self.layout.prompt(self.task, condition or self.layout.class_ids(clips.labels))
 
-    def _parts(self, drawn_BN: Tensor) -> dict[str, Tensor]:
+    def _parts(self, sampled_BN: Tensor) -> dict[str, Tensor]:
         targets = TARGETS[self.task]
-        sizes = [self.layout.space.stream(modality).places for modality in targets]
-        return dict(zip(targets, drawn_BN.split(sizes, dim=1), strict=True))
+        sizes = [self.layout.space.stream(modality).positions for modality in targets]
+        return dict(zip(targets, sampled_BN.split(sizes, dim=1), strict=True))
 
 
 def _check_chain(how: Sampling, task: GenerationTask, layout: Layout) -> None:

@@ -10,7 +10,7 @@ and the official blocks' LayerNorms have eps 1e-5 (`official.BLOCK_EPS`). Evalua
 Training is AVTok's too: `AVTokLosses` on the one stream (L1, LPIPS, adversarial, quantizer, prior), `linear_init`, `save_checkpoint`.
 
 `larp_mini` and `larp_small` are the baselines of equals for avtok-mini and avtok-small: the same video patches, tokens, codebook, layers
-and width, and the same help at the start (Euclidean codes, PCA and k-means in the weights), less the audio stream. A LARP of random weights,
+and width, and the same help at the start (Euclidean codes, PCA and k-means in the weights), less the audio stream. A LARP at random,
 as published, stays on a plateau at these budgets (19.2 dB after 20,000 arcade clips; the linear start begins at 24): against that,
 avtok-mini would win by its start alone. What is left between the two rows is what sharing weights, codebook and clips with audio costs or
 brings. LARP as published (cosine codes sampled at 0.03, random start) is `larp_large`.
