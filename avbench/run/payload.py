@@ -108,7 +108,7 @@ def check(tokens: Tokens, batch_size: int) -> None:
 
 
 def _check_structure(tokens: Tokens) -> None:
-    """Everything that can be told without looking at the codes."""
+    """Everything that can be said without looking at the codes."""
     if not isinstance(tokens, Tokens):
         raise AvbenchError(f"encode returned {type(tokens).__name__}, not Tokens")
     if not 1 <= len(tokens.codes) <= MAX_STREAMS:

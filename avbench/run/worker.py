@@ -33,7 +33,7 @@ from avbench.types import ClipBatch
 LOAD_TIMEOUT_S = 900.0
 TIMEOUT_S = 1800.0  # for encode, decode or a metric of a batch: generous, a network on a busy CPU takes minutes (--timeout)
 MAX_HEADER = 2**16
-ROOM = 4  # times what the clips themselves have: more is not taken, less is told by its shape, or trimmed
+ROOM = 4  # times what the clips themselves have: more is not taken, less is seen by its shape, or trimmed
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8,
           torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)}  # fmt: skip
 _LENGTH = struct.Struct(">I")
@@ -150,11 +150,11 @@ class Worker:
 
     def _clips(self, header: dict[str, Any], most: Mapping[str, int], deadline: float) -> ClipBatch:
         parts: dict[str, Tensor] = {}
-        for name, told in header["parts"].items():
-            dtype, shape = DTYPES[told["dtype"]], [int(size) for size in told["shape"]]
+        for name, facts in header["parts"].items():
+            dtype, shape = DTYPES[facts["dtype"]], [int(size) for size in facts["shape"]]
             count = math.prod(shape)
             if name not in self.modalities or not 1 <= len(shape) <= 8 or min(shape) < 1 or count > most[name]:
-                raise ValueError(f"{name} {told['dtype']} of shape {shape}")
+                raise ValueError(f"{name} {facts['dtype']} of shape {shape}")
             data = bytearray(count * dtype.itemsize)
             _receive_into(self._socket, memoryview(data), deadline)
             parts[name] = torch.frombuffer(data, dtype=dtype).reshape(shape)
