@@ -48,6 +48,18 @@ class World:
             except RuntimeError as error:  # of the store
                 raise AvbenchError(f"the first process cannot be reached any more ({error}); the same command resumes") from error
 
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The first process runs the block alone, then the others do: they find what it has made.
+
+        Where it raises there, the others wait until its process has ended, and then raise, too.
+        """
+        if not self.is_main:
+            self.wait()
+        yield
+        if self.is_main:
+            self.wait()
+
     def _meet(self, name: str) -> None:
         store, pause, silent, pulses = _store(), 0.02, [0.0] * self.size, [0] * self.size
         store.add(name, 1)
@@ -86,18 +98,6 @@ def _beat(store: distributed.Store, rank: int) -> None:
             time.sleep(PULSE_S)
     except RuntimeError:  # the store has gone: `wait` says so
         return
-
-    @contextmanager
-    def main_first(self) -> Iterator[None]:
-        """The first process runs the block alone, then the others do: they find what it has made.
-
-        Where it raises there, the others wait until its process has ended, and then raise, too.
-        """
-        if not self.is_main:
-            self.wait()
-        yield
-        if self.is_main:
-            self.wait()
 
 
 def join() -> World:
