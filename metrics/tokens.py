@@ -117,7 +117,12 @@ class CodebookUse:
     """Share of all codebook entries that the split's clips use; a row is a clip's histogram."""
 
     info = MetricInfo(
-        name="codebook_use", unit="share", higher_is_better=None, needs=frozenset(), protocol=f"share of entries seen {_POOLED}"
+        name="codebook_use",
+        unit="share",
+        higher_is_better=None,
+        needs=frozenset(),
+        additive=True,
+        protocol=f"share of entries seen {_POOLED}",
     )
 
     def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
@@ -131,7 +136,12 @@ class CodebookPerplexity:
     """2^entropy of the codebook entries over the split's clips; a row is a clip's histogram."""
 
     info = MetricInfo(
-        name="codebook_perplexity", unit="entries", higher_is_better=None, needs=frozenset(), protocol=f"2^entropy of entries {_POOLED}"
+        name="codebook_perplexity",
+        unit="entries",
+        higher_is_better=None,
+        needs=frozenset(),
+        additive=True,
+        protocol=f"2^entropy of entries {_POOLED}",
     )
 
     def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:

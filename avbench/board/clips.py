@@ -3,14 +3,17 @@
 import math
 import zipfile
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from avbench import sparse
 from avbench.errors import AvbenchError
 from avbench.files import open_regular, parse_json, read_lines
+from avbench.sparse import Rows
 
 MAX_ROWS_BYTES = 2**29  # 180,000 clips (VGGSound) have 0.1 GB
 MAX_ROW_BYTES = 2**20  # of a clip's features: FVD's have 1.6 kB, a histogram over 16,384 codes 64 kB
@@ -61,29 +64,40 @@ class RunClips:
         """(len(clips),) float64, NaN for a clip without a value."""
         return np.array([self.metrics[self.position[clip]].get(metric, math.nan) for clip in clips])
 
-    def features(self, metric: str, clips: list[str]) -> np.ndarray:
+    def features(self, metric: str, clips: list[str]) -> Rows:
         """(len(clips), ...) rows of `metric`. Raises AvbenchError where they do not fit the clips."""
         path = self.folder / "features.npz"
         try:
             with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-                rows = _read_array(archive, f"{metric}.npy", len(self.ids))
+                rows = _read_rows(archive, metric, len(self.ids))
         except _DAMAGE as error:
             raise AvbenchError(f"{metric} of {path} cannot be read ({error}); run with --fresh") from error
         return rows[[self.position[clip] for clip in clips]]
 
 
+def _read_rows(archive: zipfile.ZipFile, name: str, num_clips: int) -> Rows:
+    """Rows of numbers, one for each of so many clips. ValueError otherwise."""
+    if f"{name}~shape.npy" in archive.namelist():
+        rows = sparse.rows_of({part: _read_array(archive, f"{name}~{part}.npy", num_clips) for part in sparse.PARTS})
+    else:
+        rows = _read_array(archive, f"{name}.npy", num_clips)
+    if rows.ndim < 2 or rows.shape[0] != num_clips:
+        raise ValueError(f"it has shape {rows.shape} for {num_clips} ok clips")
+    return rows
+
+
 def _read_array(archive: zipfile.ZipFile, name: str, num_clips: int) -> np.ndarray:
-    """Rows of numbers, one for each of so many clips: the array's header is looked at before anything is unpacked. ValueError otherwise."""
+    """An array of numbers, whose header is looked at before anything is unpacked. ValueError otherwise."""
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(file)
         claimed = math.prod(shape) * dtype.itemsize
-        if len(shape) < 2 or shape[0] != num_clips or not np.issubdtype(dtype, np.number):
-            raise ValueError(f"it has shape {shape} for {num_clips} ok clips and numbers of type {dtype}")
+        if not np.issubdtype(dtype, np.number):
+            raise ValueError(f"its numbers are of type {dtype}")
         if claimed > archive.getinfo(name).file_size:
             raise ValueError(f"its header claims shape {shape}, more than the file holds")
-        if claimed > MAX_ROW_BYTES * num_clips:
+        if claimed > MAX_ROW_BYTES * max(num_clips, 1):
             raise ValueError(f"it has shape {shape}, more than any metric keeps of {num_clips} clips")
     with archive.open(name) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
@@ -125,7 +139,9 @@ def _feature_names(path: Path) -> frozenset[str]:
     """Names in features.npz that are of a size to be read; none where there is no such file."""
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
+            sizes: Counter[str] = Counter()
+            for entry in archive.infolist():
+                sizes[entry.filename.removesuffix(".npy").partition("~")[0]] += entry.file_size
     except FileNotFoundError:
         return frozenset()
     except _DAMAGE as error:

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
+from avbench import sparse
 from avbench.board.clips import RunClips
 from avbench.board.columns import Column, load_boards
 from avbench.board.results import RunResult, clean, read_result
 from avbench.board.text import format_number
 from avbench.errors import AvbenchError
 from avbench.metric import MetricOptions, MetricUnavailable
-from avbench.registry import load_metric
+from avbench.registry import load_metric, metric_info
 from avbench.stats import NOTHING, Compute, PairedDifference, holm, paired_bootstrap, paired_jackknife
 
 ALPHA = 0.05
@@ -115,11 +116,12 @@ class _Pairing:
 
     def features(self, metric: str) -> tuple[float, float, PairedDifference, bool]:
         """Values over the common clips' rows, the test of their difference, and whether the rows are the same."""
-        compute = self.metric_compute(metric)
+        plain = self.metric_compute(metric)
+        compute = (lambda rows: plain(sparse.total(rows))) if _is_additive(metric) else (lambda rows: plain(sparse.dense(rows)))
         a, b = self.a.features(metric, self.common), self.b.features(metric, self.common)
-        present = ~(_absent(a) | _absent(b))
+        present = sparse.present(a) & sparse.present(b)
         a, b = a[present], b[present]
-        return compute(a), compute(b), paired_jackknife(compute, a, b, seed=self.seed), np.array_equal(a, b)
+        return compute(a), compute(b), paired_jackknife(compute, a, b, seed=self.seed), a.shape == b.shape and not (a != b).sum()
 
 
 def _compare_metric(column: Column, a: RunResult, b: RunResult, pairing: _Pairing) -> MetricComparison:
@@ -225,6 +227,8 @@ def _check_same_clips(a: RunResult, b: RunResult) -> None:
         )
 
 
-def _absent(rows: np.ndarray) -> np.ndarray:
-    """(N,) True where a clip has no features, as in the run itself: the metric failed on it and left NaN."""
-    return ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+def _is_additive(metric: str) -> bool:
+    try:
+        return metric_info(metric).additive
+    except (AvbenchError, KeyError):  # not installed here: `metric_compute` has said so, or knows it all the same
+        return False

@@ -5,7 +5,8 @@ parts/00012.npz one finished batch: its rows and features; appears whole (rename
 tokens/         the bytes that the decoder got, a file a batch; whoever asks for another metric later decodes them and encodes nothing;
                 format: what they say of their streams, the same for every clip
 clips.jsonl     one line a clip, appended as batches finish, rewritten in the split's order from the parts in the end
-features.npz    rows of the distribution metrics (FVD, FAD, ...), ok clips in the split's order
+features.npz    rows of the distribution metrics (FVD, FAD, ...), ok clips in the split's order; of those that are nearly all zeros
+                (histograms of large codebooks) the numbers and their places, as avbench/sparse.py says
 result.json     the values, with intervals; there only when the run is complete
 """
 
@@ -23,9 +24,11 @@ from typing import Any
 
 import numpy as np
 
+from avbench import sparse
 from avbench.errors import AvbenchError
 from avbench.files import atomic, disk_errors, is_disk_error, open_regular, read_json
 from avbench.locks import alone
+from avbench.sparse import Rows
 
 MAX_RESULT_BYTES = 1 << 23  # a real result.json has about 20 kB
 MAX_PART_BYTES = 1 << 30  # unpacked: of a batch of 64 clips it has 10 MB
@@ -57,7 +60,7 @@ class BatchResult:
 
     index: int
     rows: tuple[ClipRow, ...]
-    features: dict[str, np.ndarray]
+    features: dict[str, Rows]
     seconds: dict[str, float]  # stage -> wall time: "read", "encode", "decode", "metric psnr", ...
     peak_memory_mb: float
     measured: dict[str, str] = field(default_factory=dict)
@@ -175,10 +178,10 @@ class RunStore:
             for part in self.load():
                 file.writelines(_line(row) for row in part.rows)
 
-    def write_features(self, features: dict[str, np.ndarray]) -> None:
+    def write_features(self, features: dict[str, Rows]) -> None:
         """features.npz: the rows that `avbench compare` resamples."""
         with _disk_errors(self.folder), atomic(self.folder / "features.npz") as file:
-            np.savez_compressed(file, **features)  # type: ignore[arg-type]
+            np.savez_compressed(file, **sparse.arrays_of(features))  # type: ignore[arg-type]
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """`name` (manifest.json, result.json) with `content`, at once or not at all."""
@@ -210,8 +213,8 @@ def _others(kept: Mapping[str, Any], measured: Mapping[str, str]) -> dict[str, A
     return {name: value for name, value in kept.items() if name not in measured}
 
 
-def _prefixed(features: dict[str, np.ndarray]) -> dict[str, Any]:
-    return {f"feature {name}": rows.astype(np.float32) for name, rows in features.items()}
+def _prefixed(features: dict[str, Rows]) -> dict[str, Any]:
+    return {f"feature {name}": sparse.dense(rows).astype(np.float32) for name, rows in features.items()}
 
 
 def _read_part(path: Path) -> BatchResult | None:

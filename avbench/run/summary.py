@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from avbench import stats
+from avbench import sparse, stats
 from avbench.contain import plugin_code
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError
 from avbench.metric import MetricInfo
 from avbench.run.context import Context
 from avbench.run.store import BatchResult, ClipRow, RunStore
+from avbench.run.worker import peak_memory_mb
+from avbench.sparse import Rows
 from avbench.switches import fixed
 from avbench.types import MetricValue
 
@@ -32,10 +34,10 @@ def summarise(context: Context, store: RunStore, earlier: dict[str, Any] | None 
 
     earlier: the result before this call; its values of metrics that were not asked for now stay while all rows behind them do.
     """
-    parts = list(store.load())
+    parts = list(gather(store))
     rows = [row for part in parts for row in part.rows]
     num_failed = sum(row.status == "failed" for row in rows)
-    features: dict[str, np.ndarray] = {}
+    features: dict[str, Rows] = {}
     values: list[dict[str, Any]] = []
     for name, info in context.metrics.infos.items():
         data = _rows_of(name, parts)
@@ -106,14 +108,20 @@ def split_facts(split: Split) -> dict[str, Any]:
     }
 
 
-def _rows_of(name: str, parts: list[BatchResult]) -> np.ndarray:
+def gather(store: RunStore) -> Iterator[BatchResult]:
+    """The batches on disk, their features as small as they can be: all of them are needed at once."""
+    for part in store.load():
+        yield replace(part, features={name: sparse.compact(sparse.dense(rows)) for name, rows in part.features.items()})
+
+
+def _rows_of(name: str, parts: list[BatchResult]) -> Rows:
     """A metric's rows (number of ok clips, ...) in the split's order, NaN where it gave none."""
     shape = next((part.features[name].shape[1:] for part in parts if name in part.features), ())
     pieces = [_piece(name, part, shape) for part in parts]
-    return np.concatenate(pieces) if pieces else np.empty((0, *shape))
+    return sparse.joined(pieces) if pieces else np.empty((0, *shape))
 
 
-def _piece(name: str, part: BatchResult, shape: tuple[int, ...]) -> np.ndarray:
+def _piece(name: str, part: BatchResult, shape: tuple[int, ...]) -> Rows:
     ok = [row for row in part.rows if row.status == "ok"]
     if name in part.features:
         return part.features[name]
@@ -122,19 +130,28 @@ def _piece(name: str, part: BatchResult, shape: tuple[int, ...]) -> np.ndarray:
     return np.array([np.nan if row.metrics.get(name) is None else row.metrics[name] for row in ok], dtype=np.float64)
 
 
-def _value(info: MetricInfo, compute: Callable[[np.ndarray], float], rows: np.ndarray, parts: list[BatchResult], seed: int) -> MetricValue:
-    usable = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1) if rows.size else np.zeros(len(rows), dtype=bool)
+def _value(info: MetricInfo, compute: Callable[[np.ndarray], float], rows: Rows, parts: list[BatchResult], seed: int) -> MetricValue:
+    usable, num_rows = sparse.present(rows), rows.shape[0]
     errors = Counter(row.errors[info.name] for part in parts for row in part.rows if info.name in row.errors)
     blank = MetricValue(name=info.name, value=None, num_clips=int(usable.sum()), num_failed=sum(errors.values()), protocol=info.protocol)
     reason = errors.most_common(1)[0][0] if errors else None
-    if reason and blank.num_failed < len(rows):
-        reason = f"{blank.num_failed} of {len(rows)} clips: {reason}"
+    if reason and blank.num_failed < num_rows:
+        reason = f"{blank.num_failed} of {num_rows} clips: {reason}"
     if blank.num_clips < info.min_clips:
         return replace(blank, reason=reason or f"needs {info.min_clips} clips, has {blank.num_clips}")
+
+    def of_clips(kept: np.ndarray) -> float:
+        return float(compute(sparse.total(rows[kept]) if info.additive else sparse.dense(rows[kept])))
+
     try:
         with plugin_code("compute failed"), fixed():
-            value = float(compute(rows[usable]))
-            low, high = stats.bootstrap_interval(compute, rows[usable], per_clip=info.per_clip, seed=seed)
+            if info.per_clip and rows.ndim == 1:
+                value = float(compute(rows[usable]))
+                low, high = stats.mean_interval(sparse.dense(rows[usable]), seed=seed)
+            else:
+                kept = np.flatnonzero(usable)
+                value = of_clips(kept)
+                low, high = stats.jackknife_interval(of_clips, kept, seed=seed)
     except AvbenchError as error:  # the other metrics stand
         return replace(blank, reason=str(error))
     if not np.isfinite(value):
@@ -149,7 +166,7 @@ def _cost(context: Context, parts: list[BatchResult]) -> Iterator[MetricValue]:
         protocol = f"seconds of {stage} per second of clip, median over batches; {hardware}"
         yield MetricValue(name=f"{stage}_rtf", **_rtf(stage, parts, context.split.protocol.duration_s), protocol=protocol)
     yield MetricValue(name="parameters", value=float(context.task.info.parameters), protocol="used for encode and decode")
-    peak = max((part.peak_memory_mb for part in parts), default=None)
+    peak = max([peak_memory_mb(context.device), *(part.peak_memory_mb for part in parts)])  # this process's: with all that came before
     kind = "GPU memory" if context.device.type == "cuda" else "resident memory"
     yield MetricValue(
         name="peak_memory_mb", value=peak, protocol=f"most {kind} of a process of the whole run, metrics included; {hardware}"

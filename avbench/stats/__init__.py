@@ -135,14 +135,15 @@ def paired_jackknife(
 
     rows_a, rows_b: (N, ...) rows of the same clips in the same order. p from Student's t with num_groups - 1 degrees of freedom.
     """
-    if len(rows_a) != len(rows_b):
-        raise ValueError(f"paired rows must be of the same clips, got {len(rows_a)} and {len(rows_b)}")
+    num_rows = rows_a.shape[0]  # of an array, or of a csr_array
+    if num_rows != rows_b.shape[0]:
+        raise ValueError(f"paired rows must be of the same clips, got {num_rows} and {rows_b.shape[0]}")
 
     def difference(keep: np.ndarray) -> float:
         return (compute_b or compute)(rows_b[keep]) - compute(rows_a[keep])
 
-    error, groups = _jackknife_error(difference, len(rows_a), num_groups, seed)
-    observed = difference(np.arange(len(rows_a))) if len(rows_a) else float("nan")
+    error, groups = _jackknife_error(difference, num_rows, num_groups, seed)
+    observed = difference(np.arange(num_rows)) if num_rows else float("nan")
     if error is None or not np.isfinite(observed):
         return NOTHING
     half = float(stdtrit(groups - 1, _tails(level)[1]) * error)
@@ -152,7 +153,7 @@ def paired_jackknife(
         ci_low=float(observed - half),
         ci_high=float(observed + half),
         p_value=p_value,
-        num_clips=len(rows_a),
+        num_clips=num_rows,
     )
 
 
