@@ -77,6 +77,7 @@ class RunClips:
 
 def _read_rows(archive: zipfile.ZipFile, name: str, num_clips: int) -> Rows:
     """Rows of numbers, one for each of so many clips. ValueError otherwise."""
+    rows: Rows
     if f"{name}~shape.npy" in archive.namelist():
         rows = sparse.rows_of({part: _read_array(archive, f"{name}~{part}.npy", num_clips) for part in sparse.PARTS})
     else:

@@ -60,7 +60,7 @@ class BatchResult:
 
     index: int
     rows: tuple[ClipRow, ...]
-    features: dict[str, Rows]
+    features: Mapping[str, Rows]
     seconds: dict[str, float]  # stage -> wall time: "read", "encode", "decode", "metric psnr", ...
     peak_memory_mb: float
     measured: dict[str, str] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class BatchResult:
         return replace(
             self,
             rows=rows,
-            features=_others(earlier.features, self.measured) | self.features,
+            features={**_others(earlier.features, self.measured), **self.features},
             seconds=earlier.seconds | {stage: value for stage, value in self.seconds.items() if stage.startswith("metric ")},
             measured=earlier.measured | self.measured,
             peak_memory_mb=max(earlier.peak_memory_mb, self.peak_memory_mb),
@@ -213,7 +213,7 @@ def _others(kept: Mapping[str, Any], measured: Mapping[str, str]) -> dict[str, A
     return {name: value for name, value in kept.items() if name not in measured}
 
 
-def _prefixed(features: dict[str, Rows]) -> dict[str, Any]:
+def _prefixed(features: Mapping[str, Rows]) -> dict[str, Any]:
     return {f"feature {name}": sparse.dense(rows).astype(np.float32) for name, rows in features.items()}
 
 

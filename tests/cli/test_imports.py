@@ -9,12 +9,11 @@ import pytest
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "av", "cv2", "librosa", "matplotlib"}
 REFERENCE = Path(__file__).parents[2] / "runs" / "reference"
 CODE = """
+import atexit
 import sys
 from avbench.cli.app import main
-try:
-    main()
-finally:
-    print("imported", *{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
+atexit.register(lambda: print("imported", *{name.partition(".")[0] for name in sys.modules}, file=sys.stderr))
+main()
 """
 
 
