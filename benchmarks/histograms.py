@@ -39,14 +39,14 @@ def write_parts(folder: Path, num_clips: int, num_codes: int, batch_size: int = 
 
 
 def sum_up(folder: Path) -> None:
-    """result.json of the parts in `folder`; prints seconds, peak memory before and after, and the values."""
+    """result.json of the parts in `folder`; prints seconds of the processor, peak memory before and after, and the values."""
     from avbench import registry
     from avbench.metric import MetricOptions
     from avbench.run import summary
     from avbench.run.store import RunStore
 
     metrics = [registry.load_metric(name, MetricOptions()) for name in NAMES]
-    before, started, store = _peak_mb(), time.perf_counter(), RunStore(folder)
+    before, started, store = _peak_mb(), time.process_time(), RunStore(folder)
     parts = list(summary.gather(store)) if hasattr(summary, "gather") else list(store.load())
     features, values = {}, []
     for metric in metrics:
@@ -54,7 +54,7 @@ def sum_up(folder: Path) -> None:
         values.append(summary._value(metric, features[metric.info.name], parts, 0))
     store.write_features(features)
     facts = {value.name: (value.value, value.ci_low, value.ci_high) for value in values}
-    seconds, after = time.perf_counter() - started, _peak_mb()
+    seconds, after = time.process_time() - started, _peak_mb()
     print(json.dumps({"seconds": round(seconds, 1), "peak_mb": round(after), "before_mb": round(before), **facts}))
 
 
