@@ -51,7 +51,7 @@ def sum_up(folder: Path) -> None:
     features, values = {}, []
     for metric in metrics:
         features[metric.info.name] = summary._rows_of(metric.info.name, parts)
-        values.append(summary._value(metric, features[metric.info.name], parts, 0))
+        values.append(summary._value(metric.info, metric.compute, features[metric.info.name], parts, 0))
     store.write_features(features)
     facts = {value.name: (value.value, value.ci_low, value.ci_high) for value in values}
     seconds, after = time.process_time() - started, _peak_mb()
