@@ -17,7 +17,7 @@ from avbench.errors import AvbenchError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_LINE_BYTES = 2**20  # of a file of lines; a real line has about 600
 MAX_NUMBER = 1e100  # of JSON of unknown origin
-MAX_DIGITS = 18  # of an integer of it, its sign included: fits 64 bits
+MAX_DIGITS = 20  # of an integer of it, its sign included: those of 64 bits (seeds, sizes)
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 

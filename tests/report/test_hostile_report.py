@@ -93,7 +93,7 @@ def test_every_number_that_is_read_is_one(text: str) -> None:
         assert found == 0 or 1e-100 <= abs(found) <= 1e100
 
 
-@pytest.mark.parametrize("text", ["1", "-5", "0.1", "1e-7", "123456789012345678", "-0.125", "3.0"])
+@pytest.mark.parametrize("text", ["1", "-5", "0.1", "1e-7", "-9223372036854775808", "18446744073709551615", "-0.125", "3.0"])
 def test_numbers_of_measurements_are_read_as_they_are(text: str) -> None:
     assert parse_json(text) == json.loads(text)
     assert type(parse_json(text)) is type(json.loads(text))
