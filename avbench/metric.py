@@ -29,7 +29,7 @@ class MetricInfo:
     name: str
     unit: str
     higher_is_better: bool | None  # None: neither, a fact (bits/s)
-    needs: frozenset[str]  # of {"video", "audio"}: what reference and reconstruction must have
+    needs: frozenset[str]  # of {"video", "audio"}: what reference and reconstruction must have; "tokens": what was encoded
     protocol: str  # backbone, weights' sha256, resize, padding, caps: everything that changes the number
     min_clips: int = 1  # fewer and the value is n/a
     version: int = 1  # raise it when the rows or the value change though `protocol` says the same

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from avbench.contain import plugin_code
 from avbench.errors import AvbenchError, UsageError, unknown_name
 from avbench.metric import Metric, MetricInfo, MetricOptions, MetricUnavailable
+from avbench.protocol import Protocol
 from avbench.task import Task
 from avbench.tokenizer import Tokenizer, TokenizerOptions
 from avbench.types import DEFAULT_TASK
@@ -58,26 +59,35 @@ def plugins(kind: str) -> dict[str, Plugin]:
     return dict(sorted(found.items()))
 
 
-def load_tokenizer(name: str, *, checkpoint: Path | str | None = None, device: torch.device | str = "cpu", seed: int = 0) -> Tokenizer:
+def load_tokenizer(
+    name: str,
+    *,
+    checkpoint: Path | str | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    protocol: Protocol | None = None,
+) -> Tokenizer:
     """The tokenizer called `name`: a registered one ("h264"), with variants ("h264@20k"), "A+B", or "path/to/file.py:Class".
 
     checkpoint: a file or folder as published; for "A+B", one for each part, "PATH+PATH", where either may be left out ("+PATH").
-    Raises UsageError for an unknown name, AvbenchError where its plugin or checkpoint cannot be loaded.
+    protocol: what its clips are like; None: not known, and sound comes back at 24 kHz. Raises UsageError for an unknown name, or one that
+    cannot work at the protocol, AvbenchError where its plugin or checkpoint cannot be loaded.
     """
     import torch
 
     if len(parts_of(name)) > 1:
-        return _composite(name, None if checkpoint is None else str(checkpoint), device, seed)
+        return _composite(name, None if checkpoint is None else str(checkpoint), torch.device(device), seed, protocol)
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and not path.exists():
         raise AvbenchError(f"checkpoint {path} does not exist; give a file or folder as it was published")
     if ".py:" in name:
-        return _construct(name, _class_from_file(name), TokenizerOptions(checkpoint=path, device=torch.device(device), seed=seed))
+        options = TokenizerOptions(checkpoint=path, device=torch.device(device), seed=seed, protocol=protocol)
+        return _construct(name, _class_from_file(name), options)
     base, variants = parse_variants(name)
     known = plugins("tokenizer")
     if base not in known:
         raise unknown_name("tokenizer", base, known)
-    options = TokenizerOptions(variants=variants, checkpoint=path, device=torch.device(device), seed=seed)
+    options = TokenizerOptions(variants=variants, checkpoint=path, device=torch.device(device), seed=seed, protocol=protocol)
     return _construct(f"{name} of distribution {known[base].distribution}", known[base].load(), options)
 
 
@@ -158,14 +168,17 @@ def _is_default(name: str, task: str) -> bool:
     return info.default and task in info.tasks
 
 
-def _composite(name: str, checkpoint: str | None, device: torch.device | str, seed: int) -> Tokenizer:
+def _composite(name: str, checkpoint: str | None, device: torch.device, seed: int, protocol: Protocol | None) -> Tokenizer:
     from avbench.composite import Composite
 
     names = parts_of(name)
     if len(names) != 2:
         raise UsageError(f'"{name}" joins {len(names)} tokenizers; a composite is one video and one audio tokenizer, "A+B"')
     paths = (None, None) if checkpoint is None else checkpoint_paths(name, checkpoint)
-    parts = [load_tokenizer(part, checkpoint=path, device=device, seed=seed) for part, path in zip(names, paths, strict=True)]
+    parts = [
+        load_tokenizer(part, checkpoint=path, device=device, seed=seed, protocol=protocol)
+        for part, path in zip(names, paths, strict=True)
+    ]  # fmt: skip
     return Composite(parts[0], parts[1])
 
 

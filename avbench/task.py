@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from avbench.metric import MetricInfo
+from avbench.protocol import Protocol
 from avbench.tokenizer import TokenizerInfo
 from avbench.types import ClipBatch, RunSpec, Tokens
 
@@ -67,6 +68,7 @@ class DecoderSpec:
     tokenizer: str
     checkpoint: str | None
     seed: int
+    protocol: Protocol = field(default_factory=Protocol)
 
 
 class Task(ABC):
@@ -75,6 +77,7 @@ class Task(ABC):
     name: ClassVar[str]
     words: ClassVar[Words]
     info: TokenizerInfo  # of the row; from `load` on
+    code: str | None = None  # in the run's id; None: the code behind the tokenizer that the run names
     decoder: DecoderSpec | None = None  # None: `decode` of this object, in this process, for clips that no tokenizer makes
 
     @cached_property
@@ -106,7 +109,7 @@ class Task(ABC):
 
     def missing(self, metric: MetricInfo) -> str | None:
         """Why `metric` means nothing here, or None."""
-        lacking = metric.needs - self.info.modalities
+        lacking = metric.needs - self.info.modalities - {"tokens"}
         return f"{self.info.name} has no {' and no '.join(sorted(lacking))}" if lacking else None
 
     def write_sample(self, samples: Path, reference: ClipBatch, recon: ClipBatch) -> None:

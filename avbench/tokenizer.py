@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from avbench.protocol import Protocol as ClipProtocol
 from avbench.types import ClipBatch, Tokens
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class TokenizerOptions:
     checkpoint: Path | None = None
     device: torch.device = field(default_factory=_cpu)
     seed: int = 0
+    protocol: ClipProtocol | None = None  # of the split, where it is known. A constructor that cannot work at it raises UsageError
 
 
 @runtime_checkable
@@ -65,7 +67,7 @@ class Tokenizer(Protocol):
     """Rules: encode and decode are deterministic, a clip's result does not depend on its batch, and decode uses nothing but `tokens`:
     it runs in another process, on an object that never encoded anything.
 
-    encode takes the split's clips as they are (video (B,T,3,H,W) in [0,1], audio (B,1,N) in [-1,1]) and resamples at its own edges.
+    encode takes the split's clips as they are (video (B,T,3,H,W) in [0,1], audio (B,C,N) in [-1,1]) and resamples at its own edges.
     `tokens.duration_s` is the clips' duration. decode returns every modality of `info.modalities` as floats in range, at the fps, size
     and sample rate of the split; longer audio is trimmed. Shorter audio, NaN, integers, or values more than 0.01 beyond the range are a
     failed clip. `ids` and `labels` stay empty; `fps` counts for video, `sample_rate` for audio.

@@ -10,37 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from avbench.errors import UsageError
+from avbench.protocol import Protocol as Protocol
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 DEFAULT_TASK = "reconstruct"
-SHORT_POLICY = "clips shorter than duration_s: last frame held, audio padded with zeros"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """What a clip is. It belongs to the split; a tokenizer resamples at its own edges."""
-
-    num_frames: int = 16
-    duration_s: float = 4.096
-    resolution: int = 128
-    sample_rate: int = 24_000
-
-    @property
-    def fps(self) -> float:
-        """Frames a second: 3.90625 for 16 frames in 4.096 s."""
-        return self.num_frames / self.duration_s
-
-    @property
-    def num_samples(self) -> int:
-        """Samples a clip: 98,304 for 4.096 s at 24 kHz."""
-        return round(self.duration_s * self.sample_rate)
-
-    def __str__(self) -> str:
-        size = f"{self.num_frames}x{self.resolution}x{self.resolution}"
-        return f"{size} frames over {self.duration_s:g} s, {self.num_samples} samples at {self.sample_rate} Hz mono; {SHORT_POLICY}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,10 +155,34 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Finished clips that were made elsewhere, to be scored against a split's.
+
+    folder: where they lie. pairs: a CSV that says which is whose; None: files of one name belong together. bits_per_s: their maker's
+    word. only: of "video", "audio", what is scored; None: what both sides have. fps: of folders of PNGs.
+    """
+
+    folder: str
+    pairs: str | None = None
+    bits_per_s: float | None = None
+    only: str | None = None
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.only not in (None, "video", "audio"):
+            raise UsageError(f"--only {self.only}: video or audio")
+        if self.bits_per_s is not None and not 0 < self.bits_per_s <= 1e9:
+            raise UsageError(f"--bits-per-s {self.bits_per_s:g}: above 0, at most 1e9")
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise UsageError(f"--fps {self.fps:g}: above 0, at most 1,000")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """What `avbench run` was asked for. `metrics` empty: every default metric of the task.
 
-    generator: folder of a trained generator, for the tasks that generate; None: the one that fits.
+    generator: folder of a trained generator, for the tasks that generate; None: the one that fits. outputs: what is scored instead of
+    what a tokenizer makes; `tokenizer` is then the name of the row.
     """
 
     tokenizer: str
@@ -196,8 +196,11 @@ class RunSpec:
     checkpoint: str | None = None
     generator: str | None = None
     sampling: Sampling = Sampling()
+    outputs: Outputs | None = None
 
     def facts(self) -> dict[str, Any]:
-        """As manifest.json and result.json have it: one flat object."""
+        """As manifest.json and result.json have it: one flat object. Of outputs without the paths: their content is in the revision."""
         facts = asdict(self)
-        return facts | facts.pop("sampling")
+        outputs = facts.pop("outputs")
+        scored = {"scored": {key: outputs[key] for key in ("bits_per_s", "only", "fps")}} if outputs else {}
+        return facts | facts.pop("sampling") | scored

@@ -86,7 +86,12 @@ class TokensPerSecond(PerClipMetric):
     """`tokens_per_second`."""
 
     info = MetricInfo(
-        name="tokens_per_s", unit="1/s", higher_is_better=None, needs=frozenset(), per_clip=True, protocol=f"{_CODES}, per second of clip"
+        name="tokens_per_s",
+        unit="1/s",
+        higher_is_better=None,
+        needs=frozenset({"tokens"}),
+        per_clip=True,
+        protocol=f"{_CODES}, per second of clip",
     )
 
     def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
@@ -100,7 +105,7 @@ class BitsPerSecond(PerClipMetric):
         name="bits_per_s",
         unit="bit/s",
         higher_is_better=None,
-        needs=frozenset(),
+        needs=frozenset({"tokens"}),
         per_clip=True,
         version=2,
         protocol=(
@@ -120,7 +125,7 @@ class CodebookUse:
         name="codebook_use",
         unit="share",
         higher_is_better=None,
-        needs=frozenset(),
+        needs=frozenset({"tokens"}),
         additive=True,
         protocol=f"share of entries seen {_POOLED}",
     )
@@ -139,7 +144,7 @@ class CodebookPerplexity:
         name="codebook_perplexity",
         unit="entries",
         higher_is_better=None,
-        needs=frozenset(),
+        needs=frozenset({"tokens"}),
         additive=True,
         protocol=f"2^entropy of entries {_POOLED}",
     )

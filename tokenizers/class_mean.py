@@ -13,6 +13,7 @@ from torch import Tensor
 from avbench.artifact import read_file, write_file
 from avbench.errors import AvbenchError
 from avbench.paths import cache_root
+from avbench.protocol import require
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.edges import need_video, video_duration
 from avbench.types import ClipBatch, Tokens
@@ -32,6 +33,7 @@ class ClassMean:
         file = options.checkpoint or fitted_file()
         self.labels, self.pictures = load(file)
         self.pictures = self.pictures.to(options.device)
+        require(options.protocol, "class-mean", num_frames=FRAMES, resolution=self.pictures.shape[2])
         self.position = {label: index + 1 for index, label in enumerate(self.labels)}  # entry 0: of all classes
         self.info = TokenizerInfo(
             name="class-mean",

@@ -14,7 +14,7 @@ from avbench.composite import Composite
 from avbench.errors import UsageError
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers import h264, opus
-from avbench.tokenizers.edges import audio_duration, bytes_tokens, clip_bytes, need_mono, need_video, stack, to_uint8, video_duration
+from avbench.tokenizers.edges import audio_duration, bytes_tokens, channels_of, clip_bytes, need_video, stack, to_uint8, video_duration
 from avbench.types import ClipBatch, Tokens
 
 H264_RATE, OPUS_RATE = "20k", "6k"  # the defaults
@@ -52,11 +52,14 @@ class H264:
 
 
 class Opus:
-    """`opus@6k`: libopus, mono, at 6 kbit/s."""
+    """`opus@6k`: libopus at 6 kbit/s, mono or stereo as the split is (the rate is of both channels together)."""
 
     def __init__(self, options: TokenizerOptions) -> None:
-        """Variant: the bit rate. Raises UsageError for anything else, or a checkpoint."""
+        """Variant: the bit rate. Raises UsageError for anything else, a checkpoint, or more than two channels."""
         rate = _only_variant(options, "opus", OPUS_RATE)
+        self.channels = options.protocol.channels if options.protocol else 1
+        if self.channels not in opus.LAYOUTS:
+            raise UsageError(f"opus takes mono and stereo, not {self.channels} channels")
         self.bit_rate = parse_rate(rate, "opus@6k")
         self.info = TokenizerInfo(
             name=f"opus@{rate}",
@@ -67,16 +70,16 @@ class Opus:
 
     def encode(self, batch: ClipBatch) -> Tokens:
         """Stream "audio": sample rate and Opus packets."""
-        audio = need_mono(batch, "opus")
+        audio = channels_of(batch, "opus")
         duration_s = audio_duration(batch, audio)
         budget = int(self.bit_rate * duration_s / 8)
         return bytes_tokens("audio", [opus.encode_within(clip, batch.sample_rate, budget, duration_s) for clip in audio], duration_s)
 
     def decode(self, tokens: Tokens) -> ClipBatch:
-        """Audio (B, 1, N). Raises AvbenchError for a damaged payload."""
-        clips = [opus.decode(clip_bytes(tokens, "audio", clip), tokens.duration_s) for clip in range(len(tokens))]
+        """Audio (B, C, N). Raises AvbenchError for a damaged payload."""
+        clips = [opus.decode(clip_bytes(tokens, "audio", clip), tokens.duration_s, self.channels) for clip in range(len(tokens))]
         audio: torch.Tensor = stack([samples for samples, _ in clips], "opus")
-        return ClipBatch(audio=audio[:, None].to(tokens.codes["audio"].device), fps=0.0, sample_rate=clips[0][1])
+        return ClipBatch(audio=audio.to(tokens.codes["audio"].device), fps=0.0, sample_rate=clips[0][1])
 
 
 class H264Opus(Composite):
@@ -87,7 +90,7 @@ class H264Opus(Composite):
         rates = options.variants or (H264_RATE, OPUS_RATE)
         if len(rates) != 2:
             raise UsageError(f"h264-opus takes two bit rates or none, not {len(rates)}; for example h264@20k-opus@6k")
-        parts = [TokenizerOptions(variants=(rate,), checkpoint=options.checkpoint, device=options.device) for rate in rates]
+        parts = [replace(options, variants=(rate,)) for rate in rates]
         super().__init__(H264(parts[0]), Opus(parts[1]))
         self.info = replace(self.info, name=f"h264@{rates[0]}-opus@{rates[1]}")
 

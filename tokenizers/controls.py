@@ -8,7 +8,7 @@ from torch import Tensor
 
 from avbench.errors import AvbenchError
 from avbench.tokenizer import TokenizerInfo
-from avbench.tokenizers.edges import BYTE_VOCAB, audio_duration, need_mono, need_video, to_uint8, video_duration
+from avbench.tokenizers.edges import BYTE_VOCAB, audio_duration, channels_of, need_video, to_uint8, video_duration
 from avbench.types import ClipBatch, Tokens
 
 HEADER_CODES = 6  # frames, height and width, two bytes each
@@ -69,25 +69,24 @@ class StaticFrame:
 
 
 class Silence:
-    """Zeros for audio. Its one token a clip is the sample rate, which a decoder must know to make a second of it."""
+    """Zeros for audio. Its one token a channel is the sample rate, which a decoder must know to make a second of it."""
 
     info = TokenizerInfo(name="silence", revision="1", modalities=frozenset({"audio"}), kind="control")
 
     def encode(self, batch: ClipBatch) -> Tokens:
-        """Stream "audio" (B, 1, 1)."""
-        audio = need_mono(batch, "silence")
+        """Stream "audio" (B, 1, C)."""
+        audio = channels_of(batch, "silence")
         if not 0 < batch.sample_rate < MAX_SAMPLE_RATE:
             raise AvbenchError(f"silence: a sample rate of {batch.sample_rate} Hz; below {MAX_SAMPLE_RATE} is possible")
-        codes = torch.full((len(audio), 1, 1), batch.sample_rate, dtype=torch.int64, device=audio.device)
+        codes = torch.full((len(audio), 1, audio.shape[1]), batch.sample_rate, dtype=torch.int64, device=audio.device)
         return Tokens(codes={"audio": codes}, vocab_sizes={"audio": MAX_SAMPLE_RATE}, duration_s=audio_duration(batch, audio))
 
     def decode(self, tokens: Tokens) -> ClipBatch:
-        """Audio (B, 1, N) of zeros."""
+        """Audio (B, C, N) of zeros."""
         codes = tokens.codes["audio"]
         sample_rate = int(codes[0, 0, 0])
-        return ClipBatch(
-            audio=torch.zeros(len(codes), 1, round(sample_rate * tokens.duration_s), device=codes.device), fps=0.0, sample_rate=sample_rate
-        )
+        audio = torch.zeros(len(codes), codes.shape[2], round(sample_rate * tokens.duration_s), device=codes.device)
+        return ClipBatch(audio=audio, fps=0.0, sample_rate=sample_rate)
 
 
 def _with_header(pixels: Tensor, frames: int) -> Tensor:

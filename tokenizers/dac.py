@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from avbench.errors import AvbenchError
 from avbench.nn.weight_norm import fold_weight_norm
+from avbench.protocol import Protocol
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.published import (
     CONFIG,
@@ -71,6 +72,7 @@ class Dac(WaveformCodec):
         """Variant: the bit rate. Raises UsageError for one that the model has not, AvbenchError where its weights are absent or damaged."""
         checkpoint = load_checkpoint(options.checkpoint, options.device)
         self.model, self.device = checkpoint.model, options.device
+        self.protocol = options.protocol or Protocol()
         config = self.model.config
         self.vocab_size, self.hop = config.codebook_size, config.hop_length
         bits_per_s = config.sampling_rate / self.hop * math.log2(self.vocab_size)

@@ -2,9 +2,11 @@
 
 import numpy as np
 import torch
+import torchaudio
 from torch import Tensor
 
 from avbench.errors import AvbenchError
+from avbench.protocol import Protocol
 from avbench.types import ClipBatch, Tokens
 
 BYTE_VOCAB = 256
@@ -24,6 +26,21 @@ def need_mono(batch: ClipBatch, name: str) -> Tensor:
     if batch.audio.shape[1] != 1:
         raise AvbenchError(f"{name} encodes mono audio; these clips have {batch.audio.shape[1]} channels")
     return batch.audio[:, 0]
+
+
+def channels_of(batch: ClipBatch, name: str) -> Tensor:
+    """Audio (B, C, N) of the batch. Raises AvbenchError where there is none."""
+    if batch.audio is None:
+        raise AvbenchError(f"{name} encodes audio, but these clips have none")
+    return batch.audio
+
+
+def at_split_rate(audio: Tensor, rate: int, duration_s: float, protocol: Protocol) -> Tensor:
+    """(..., N) at `rate` Hz -> at the split's, cut to the clips' length, in [-1, 1] (resampling overshoots)."""
+    if rate == protocol.sample_rate:
+        return audio
+    audio = torchaudio.functional.resample(audio, rate, protocol.sample_rate)
+    return audio[..., : round(duration_s * protocol.sample_rate)].clamp(-1, 1)
 
 
 def video_duration(batch: ClipBatch, video: Tensor) -> float:

@@ -5,8 +5,9 @@ from torch import Tensor
 
 from avbench.errors import AvbenchError, UsageError
 from avbench.nn.mel import MIN_LOG, NUM_MELS, PAD, SAMPLE_RATE, log_mel
+from avbench.protocol import Protocol, require
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
-from avbench.tokenizers.edges import audio_duration, need_mono
+from avbench.tokenizers.edges import at_split_rate, audio_duration, need_mono
 from avbench.tokenizers.vocoders import DEFAULT_VOCODER, load_vocoder
 from avbench.types import ClipBatch, Tokens
 
@@ -25,7 +26,8 @@ class MelVocoder:
         if len(options.variants) > 1:
             raise UsageError(f"mel-vocoder takes one vocoder, not {', '.join(options.variants)}; for example mel-vocoder@hifigan")
         name = options.variants[0] if options.variants else DEFAULT_VOCODER
-        self.vocoder = load_vocoder(name, options.device)
+        self.vocoder, self.protocol = load_vocoder(name, options.device), options.protocol or Protocol()
+        require(options.protocol, "mel-vocoder", channels=1)
         self.info = TokenizerInfo(
             name=f"mel-vocoder@{name}",
             revision=f"1-{self.vocoder.revision}",
@@ -44,12 +46,13 @@ class MelVocoder:
         return Tokens(codes={"audio": codes}, vocab_sizes={"audio": LEVELS}, duration_s=audio_duration(batch, audio))
 
     def decode(self, tokens: Tokens) -> ClipBatch:
-        """Audio (B, 1, N) at 24 kHz. Raises AvbenchError where the codes are not 80 bands or too few for the duration."""
+        """Audio (B, 1, N) at the split's rate. Raises AvbenchError where the codes are not 80 bands or too few for the duration."""
         codes = tokens.codes["audio"]
         if codes.shape[1] != NUM_MELS:
             raise AvbenchError(f"mel-vocoder: {codes.shape[1]} bands in the payload; it writes {NUM_MELS}")
         audio = trim(self.vocoder(codes.float() * STEP + MIN_LOG), tokens.duration_s)
-        return ClipBatch(audio=audio[:, None], fps=0.0, sample_rate=SAMPLE_RATE)
+        audio = at_split_rate(audio, SAMPLE_RATE, tokens.duration_s, self.protocol)
+        return ClipBatch(audio=audio[:, None], fps=0.0, sample_rate=self.protocol.sample_rate)
 
 
 def to_mel_rate(audio: Tensor, sample_rate: int) -> Tensor:

@@ -7,9 +7,10 @@ import math
 
 from avbench.errors import AvbenchError, UsageError
 from avbench.nn.mel import HOP, SAMPLE_RATE, log_mel
+from avbench.protocol import Protocol, require
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.banks import TRAIN_CLIPS, bank_file, load_bank, source
-from avbench.tokenizers.edges import audio_duration, need_mono, need_video, video_duration
+from avbench.tokenizers.edges import at_split_rate, audio_duration, need_mono, need_video, video_duration
 from avbench.tokenizers.mel_vocoder import to_mel_rate, trim
 from avbench.tokenizers.vocoders import DEFAULT_VOCODER, load_vocoder
 from avbench.types import ClipBatch, Tokens
@@ -30,7 +31,9 @@ class NearestTrain:
             scenes, mels = options.checkpoint / "scenes.safetensors", options.checkpoint / "mels.safetensors"
         self.scenes = load_bank(scenes, "scenes").to(options.device)
         self.mels = load_bank(mels, "mels").to(options.device)
-        self.vocoder = load_vocoder(DEFAULT_VOCODER, options.device)
+        self.vocoder, self.protocol = load_vocoder(DEFAULT_VOCODER, options.device), options.protocol or Protocol()
+        size = self.scenes.items.shape[-1]
+        require(options.protocol, "nearest-train", num_frames=FRAMES, resolution=size, duration_s=Protocol().duration_s, channels=1)
         self.info = TokenizerInfo(
             name="nearest-train" if clips == TRAIN_CLIPS else f"nearest-train@{clips}",
             revision=f"{sha256_of(scenes)[:8]}-{sha256_of(mels)[:8]}-{self.vocoder.revision}",
@@ -65,7 +68,8 @@ class NearestTrain:
         mels = self.mels.decode(tokens.codes["audio"][:, 0, 0].to(self.mels.items.device))[:, 0]
         audio = trim(self.vocoder(mels), tokens.duration_s)
         video = pictures[:, None].repeat(1, FRAMES, 1, 1, 1)
-        return ClipBatch(video=video, audio=audio[:, None], fps=FRAMES / tokens.duration_s, sample_rate=SAMPLE_RATE)
+        audio = at_split_rate(audio, SAMPLE_RATE, tokens.duration_s, self.protocol)[:, None]
+        return ClipBatch(video=video, audio=audio, fps=FRAMES / tokens.duration_s, sample_rate=self.protocol.sample_rate)
 
 
 def _clips(options: TokenizerOptions) -> int:

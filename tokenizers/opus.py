@@ -17,6 +17,7 @@ DECODER_RATE = 48_000
 PRE_SKIP_48K = 312  # samples of look-ahead at 48 kHz that the encoder states in its OpusHead for application "audio", at every rate
 MIN_BIT_RATE, MAX_BIT_RATE = 500, 256_000  # libopus's own limits for a channel
 RATE_BYTES = 3
+LAYOUTS = {1: "mono", 2: "stereo"}
 SEARCH_STEPS = 10
 
 
@@ -24,12 +25,13 @@ def encode_within(samples: Tensor, sample_rate: int, num_bytes: int, duration_s:
     """The largest payload of at most `num_bytes` that a bisection over the encoder's bit rate finds.
 
     Args:
-        samples: (N,) in [-1, 1].
+        samples: (C, N) in [-1, 1], one or two channels.
         num_bytes: the budget. Where even 500 bit/s is over it, that payload is returned all the same.
         duration_s: length of the clip, which makes the budget a bit rate.
     """
     target = 8 * num_bytes / duration_s
-    low, high = MIN_BIT_RATE, int(min(MAX_BIT_RATE, max(3 * target, 2 * MIN_BIT_RATE)))
+    lowest = MIN_BIT_RATE * len(samples)
+    low, high = lowest, int(min(MAX_BIT_RATE * len(samples), max(3 * target, 2 * lowest)))
     best = encode(samples, sample_rate, low, _frame_ms(target))
     for _ in range(SEARCH_STEPS if len(best) <= num_bytes else 0):
         middle = (low + high) // 2
@@ -42,41 +44,42 @@ def encode_within(samples: Tensor, sample_rate: int, num_bytes: int, duration_s:
 
 
 def encode(samples: Tensor, sample_rate: int, bit_rate: int, frame_ms: int) -> bytes:
-    """Payload of (N,) samples: constrained VBR, application "audio", full complexity, at a nominal bit rate."""
+    """Payload of (C, N) samples: constrained VBR, application "audio", full complexity, at a nominal bit rate."""
     native = sample_rate if sample_rate in NATIVE_RATES else DECODER_RATE
     audio = torchaudio.functional.resample(samples.cpu().float(), sample_rate, native).numpy()
     codec = av.CodecContext.create("libopus", "w")
-    codec.sample_rate, codec.layout, codec.format, codec.bit_rate = native, "mono", "flt", bit_rate
+    codec.sample_rate, codec.layout, codec.format, codec.bit_rate = native, LAYOUTS[len(samples)], "flt", bit_rate
     codec.options = {"application": "audio", "vbr": "constrained", "compression_level": "10", "frame_duration": str(frame_ms)}
     codec.open()
     size = codec.frame_size
-    num_packets = -(-(len(audio) + PRE_SKIP_48K * native // DECODER_RATE) // size)
-    audio = np.pad(audio, (0, num_packets * size - len(audio)))
+    num_packets = -(-(audio.shape[1] + PRE_SKIP_48K * native // DECODER_RATE) // size)
+    audio = np.pad(audio, ((0, 0), (0, num_packets * size - audio.shape[1])))
     packets = [
-        packet for start in range(0, len(audio), size) for packet in codec.encode(_frame(audio[start : start + size], native, start))
+        packet for start in range(0, audio.shape[1], size) for packet in codec.encode(_frame(audio[:, start : start + size], native, start))
     ]
     packets += codec.encode(None)
     return sample_rate.to_bytes(RATE_BYTES, "big") + b"".join(_framed(bytes(packet)) for packet in packets[:num_packets])
 
 
-def decode(data: bytes, duration_s: float) -> tuple[Tensor, int]:
-    """Samples (round(duration_s * sample rate),) and the sample rate. Raises AvbenchError for a damaged payload."""
+def decode(data: bytes, duration_s: float, channels: int = 1) -> tuple[Tensor, int]:
+    """Samples (C, round(duration_s * sample rate)) and the sample rate. Raises AvbenchError for a damaged payload."""
     sample_rate = int.from_bytes(data[:RATE_BYTES], "big")
     if len(data) < RATE_BYTES or not 1000 <= sample_rate <= 768_000:
         raise AvbenchError(f"Opus payload of {len(data)} bytes is damaged: a sample rate of {sample_rate} Hz")
     packets = _packets(data[RATE_BYTES:])
     codec = av.CodecContext.create("libopus", "r")
-    codec.layout, codec.sample_rate = "mono", DECODER_RATE
+    codec.layout, codec.sample_rate = LAYOUTS[channels], DECODER_RATE
     try:
         frames = [frame for packet in packets for frame in codec.decode(av.Packet(packet))]
     except (av.FFmpegError, ValueError) as error:
         raise AvbenchError(f"Opus payload of {len(data)} bytes is damaged: {error}") from error
-    audio = torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.float32), *map(_samples, frames)]))[PRE_SKIP_48K:]
+    parts = [np.zeros((channels, 0), dtype=np.float32), *(_samples(frame, channels) for frame in frames)]
+    audio = torch.from_numpy(np.concatenate(parts, axis=1))[:, PRE_SKIP_48K:]
     num_samples = round(duration_s * sample_rate)
-    if len(audio) < num_samples * DECODER_RATE // sample_rate:
-        raise AvbenchError(f"Opus payload of {len(data)} bytes is damaged: {len(audio) / DECODER_RATE:.3f} s of {duration_s:g} s")
+    if audio.shape[1] < num_samples * DECODER_RATE // sample_rate:
+        raise AvbenchError(f"Opus payload of {len(data)} bytes is damaged: {audio.shape[1] / DECODER_RATE:.3f} s of {duration_s:g} s")
     audio = torchaudio.functional.resample(audio, DECODER_RATE, sample_rate)
-    return audio[:num_samples].clamp(-1, 1), sample_rate
+    return audio[:, :num_samples].clamp(-1, 1), sample_rate
 
 
 def _frame_ms(bit_rate: float) -> int:
@@ -85,14 +88,14 @@ def _frame_ms(bit_rate: float) -> int:
 
 
 def _frame(samples: np.ndarray, sample_rate: int, start: int) -> av.AudioFrame:
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="flt", layout="mono")
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T.reshape(1, -1)), format="flt", layout=LAYOUTS[len(samples)])
     frame.sample_rate, frame.pts = sample_rate, start
     return frame
 
 
-def _samples(frame: av.AudioFrame) -> np.ndarray:
-    """float32 (N,) in [-1, 1]; the libopus decoder gives interleaved 16-bit or float samples of a mono stream."""
-    samples = frame.to_ndarray().reshape(-1)
+def _samples(frame: av.AudioFrame, channels: int) -> np.ndarray:
+    """float32 (C, N) in [-1, 1]; the libopus decoder gives interleaved 16-bit or float samples."""
+    samples = frame.to_ndarray().reshape(-1, channels).T
     return samples.astype(np.float32) / 32_768 if samples.dtype == np.int16 else samples.astype(np.float32)
 
 

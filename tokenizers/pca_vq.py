@@ -16,8 +16,9 @@ from avbench.errors import AvbenchError, UsageError
 from avbench.nn.mel import HOP, NUM_MELS, SAMPLE_RATE, log_mel
 from avbench.nn.patches import mel_to_patches, patches_to_mel, patches_to_video, video_to_patches
 from avbench.paths import cache_root
+from avbench.protocol import Protocol, require
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
-from avbench.tokenizers.edges import audio_duration, need_mono, need_video, video_duration
+from avbench.tokenizers.edges import at_split_rate, audio_duration, need_mono, need_video, video_duration
 from avbench.tokenizers.mel_vocoder import to_mel_rate, trim
 from avbench.tokenizers.pca_vq_state import PcaVqConfig, PcaVqState, fit, load, pad_mel, parse_config, save
 from avbench.tokenizers.vocoders import DEFAULT_VOCODER, load_vocoder
@@ -49,7 +50,9 @@ class PcaVq:
         self._hold(state, f"pca-vq@{state.config}", sha256_of(file)[:16], options)
 
     def _hold(self, state: PcaVqState, name: str, revision: str, options: TokenizerOptions) -> None:
-        self.state = state.to(options.device)
+        frames, size, _ = state.shape
+        require(options.protocol, name, num_frames=frames, resolution=size, channels=1)
+        self.state, self.protocol = state.to(options.device), options.protocol or Protocol()
         self.vocoder = load_vocoder(DEFAULT_VOCODER, options.device)
         self.info = TokenizerInfo(
             name=name,
@@ -84,7 +87,8 @@ class PcaVq:
         video = self._decode_video(tokens)
         mels = [patches_to_mel(state.audio.decode(c), state.config.audio_patch, NUM_MELS) for c in tokens.codes["audio"]]
         audio = trim(self.vocoder(torch.cat(mels)), tokens.duration_s)
-        return ClipBatch(video=video.clamp(0, 1), audio=audio[:, None], fps=frames / tokens.duration_s, sample_rate=SAMPLE_RATE)
+        audio = at_split_rate(audio, SAMPLE_RATE, tokens.duration_s, self.protocol)[:, None]
+        return ClipBatch(video=video.clamp(0, 1), audio=audio, fps=frames / tokens.duration_s, sample_rate=self.protocol.sample_rate)
 
     def _encode_video(self, video: Tensor) -> Tensor:
         """A clip at a time: the same products whatever the batch."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from avbench.errors import AvbenchError, UsageError
 from avbench.nn.weight_norm import fold_weight_norm, without_weight_norm
+from avbench.protocol import Protocol
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.published import (
     CONFIG,
@@ -56,7 +57,7 @@ class Snac(WaveformCodec):
         sha256, file = checked_sha256(files), files[0]
         state = fold_weight_norm(tensors(read_state(files), file), str(file))
         self.model = fit(lambda: without_weight_norm(package.SNAC(**config)), state, f"SNAC checkpoint {file}", options.device)
-        self.device, self.vocab_size = options.device, self.model.codebook_size
+        self.device, self.vocab_size, self.protocol = options.device, self.model.codebook_size, options.protocol or Protocol()
         self.strides = tuple(self.model.vq_strides)
         if any(self.strides[0] % stride for stride in self.strides):
             raise AvbenchError(f"{file.parent / CONFIG}: vq_strides {self.strides} do not divide the first, so no step holds whole codes")

@@ -9,14 +9,14 @@ from torch.nn import functional as F
 
 from avbench.errors import AvbenchError, UsageError
 from avbench.tokenizer import TokenizerInfo
-from avbench.tokenizers.edges import audio_duration, need_mono
+from avbench.tokenizers.edges import audio_duration, channels_of
 from avbench.types import ClipBatch, Protocol, Tokens
-
-OUTPUT_RATE = Protocol().sample_rate  # Hz of every split: what decode gives back
 
 
 class WaveformCodec(ABC):
     """A subclass sets the attributes and gives the three methods; clips pass one at a time, so that none sees its batch.
+
+    The networks are mono. Of more channels each passes by itself, its codes after those of the one before.
 
     Matrix products and convolutions of another batch size round differently, and a code may turn on the last bit.
     """
@@ -24,6 +24,7 @@ class WaveformCodec(ABC):
     info: TokenizerInfo  # with `sample_rate`, the network's own
     vocab_size: int  # entries of each codebook
     device: torch.device
+    protocol: Protocol = Protocol()  # of the split: at its sample rate and channels `decode` gives back
 
     @abstractmethod
     def to_codes(self, samples: Tensor) -> Tensor:
@@ -38,27 +39,31 @@ class WaveformCodec(ABC):
         """K and L of that many samples."""
 
     def encode(self, batch: ClipBatch) -> Tokens:
-        """Stream "audio": (B, K, L). Raises AvbenchError for clips without sound or with several channels."""
-        audio = need_mono(batch, self.info.name)
+        """Stream "audio": (B, K, C * L). Raises AvbenchError for clips without sound."""
+        audio = channels_of(batch, self.info.name)
         duration_s = audio_duration(batch, audio)
-        samples = torchaudio.functional.resample(audio.float(), batch.sample_rate, self._rate)[:, : round(duration_s * self._rate)]
-        codes = torch.cat([self.to_codes(clip[None, None].to(self.device)) for clip in samples])
+        samples = torchaudio.functional.resample(audio.float(), batch.sample_rate, self._rate)[..., : round(duration_s * self._rate)]
+        codes = torch.cat([torch.cat([self.to_codes(x[None, None].to(self.device)) for x in clip], dim=2) for clip in samples])
         return Tokens(codes={"audio": codes}, vocab_sizes={"audio": self.vocab_size}, duration_s=duration_s)
 
     def decode(self, tokens: Tokens) -> ClipBatch:
-        """Audio (B, 1, N) at 24 kHz, trimmed to the clip's length. Raises AvbenchError for codes of another shape or vocabulary."""
+        """Audio (B, C, N) at the split's rate, cut to the clip's length. Raises AvbenchError for codes of another shape or vocabulary."""
         codes = tokens.codes["audio"]
         num_samples = round(tokens.duration_s * self._rate)
-        expected = self.code_shape(num_samples)
+        channels = self.protocol.channels
+        codebooks, length = self.code_shape(num_samples)
+        expected = (codebooks, channels * length)
         if codes.shape[1:] != expected or tokens.vocab_sizes["audio"] != self.vocab_size:
             found = f"{tuple(codes.shape[1:])} codes of {tokens.vocab_sizes['audio']} entries"
             raise AvbenchError(
                 f"damaged payload: {found}; {self.info.name} has {expected} of {self.vocab_size} for {tokens.duration_s:g} s"
             )
-        clips = [_fitted(self.to_samples(row[None].to(self.device)), num_samples) for row in codes]
-        audio = torchaudio.functional.resample(torch.cat(clips).to(codes.device), self._rate, OUTPUT_RATE)
-        audio = audio[..., : round(tokens.duration_s * OUTPUT_RATE)].clamp(-1, 1)  # decoders and resampling overshoot
-        return ClipBatch(audio=audio, fps=0.0, sample_rate=OUTPUT_RATE)
+        rows = (row[None].to(self.device) for clip in codes for row in clip.split(length, dim=1))
+        samples = torch.cat([_fitted(self.to_samples(row), num_samples) for row in rows]).to(codes.device)
+        rate = self.protocol.sample_rate
+        audio = torchaudio.functional.resample(samples.reshape(len(codes), channels, -1), self._rate, rate)
+        audio = audio[..., : round(tokens.duration_s * rate)].clamp(-1, 1)  # decoders and resampling overshoot
+        return ClipBatch(audio=audio, fps=0.0, sample_rate=rate)
 
     @property
     def _rate(self) -> int:

@@ -1,16 +1,17 @@
 """The command line: parse, call, print. Exit codes: 0 done, 1 failed, 2 usage, 3 done but some clips failed."""
 
 import io
-import os
 import sys
 import traceback
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
 from avbench import __version__
+from avbench.cli.score import command as score_command
+from avbench.cli.show import finish, terminal
 from avbench.cli.train import command as train_command
 from avbench.contain import leave
 from avbench.errors import AvbenchError, UsageError
@@ -77,10 +78,6 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _terminal() -> str:
-    return "ansi" if sys.stdout.isatty() else "text"
-
-
 @app.command()
 @click.option(
     "--tokenizer", required=True, help='A name, "name@variant", "A+B", path/to/file.py:Class; of real clips: real, shuffled, copy-train.'
@@ -115,29 +112,12 @@ def run(metrics: str, fresh: bool, save_samples: int, metrics_memory: float | No
     --task a2v (audio to video), v2a (video to audio) and av (class to both) evaluate what a generator makes of the tokenizer's tokens;
     for them "real", "shuffled" and "copy-train" are tokenizers too: rows of real clips to read the others by.
     """
-    from avbench.board.formats import render
-    from avbench.board.results import Results, read_result
-    from avbench.board.table import build_all
     from avbench.run.evaluate import evaluate
 
     sampling = Sampling(**{field.name: options.pop(field.name) for field in fields(Sampling)})
     spec = RunSpec(metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()), sampling=sampling, **options)
     memory = None if metrics_memory is None else int(metrics_memory * 1e9)
-    done = evaluate(spec, runs_dir=runs_dir, fresh=fresh, save_samples=save_samples, timeout_s=timeout, metrics_memory=memory)
-    if not done.is_main:
-        return
-    if done.reused:
-        click.echo(f"finished {done.result['finished'][:16].replace('T', ' ')} UTC, reused; --fresh recomputes", err=True)
-    row = build_all(Results(results=(read_result(done.folder),)), reported=False)
-    brief = tuple(replace(group, legend=()) for group in row.groups)  # each metric's protocol: avbench table
-    click.echo(render(replace(row, groups=brief), _terminal()))
-    click.echo(str(done.folder))
-    for reason, count in done.result["failures"].items():
-        click.echo(f"{count} of {done.result['num_clips']} clips failed: {reason}", err=True)
-    if done.num_failed and "TORCHELASTIC_RUN_ID" in os.environ:
-        click.echo("under torchrun the exit code is 0, since torchrun calls any other a crash; a single process exits with 3", err=True)
-        sys.exit(0)
-    sys.exit(3 if done.num_failed else 0)
+    finish(evaluate(spec, runs_dir=runs_dir, fresh=fresh, save_samples=save_samples, timeout_s=timeout, metrics_memory=memory))
 
 
 @app.command()
@@ -156,7 +136,7 @@ def table(split: str | None, style: str | None, no_reported: bool, write: bool, 
         click.echo(
             f"no finished run{f' on {split}' if split else ''} in {runs_dir}; avbench run --tokenizer NAME --split NAME makes one", err=True
         )
-    click.echo(formats.render(board, style or _terminal()))
+    click.echo(formats.render(board, style or terminal()))
     for path in formats.write(board, Path("leaderboards")) if write else ():
         click.echo(f"wrote {path}", err=True)
 
@@ -207,6 +187,7 @@ def check(tokenizer: str, checkpoint: Path | None, timeout: float) -> None:
 
 
 app.add_command(train_command)
+app.add_command(score_command)
 
 
 @app.command()

@@ -6,16 +6,17 @@ train, val and test share no play. The sha256 of the emulator's raw frames and s
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
 from avbench.data import workers
 from avbench.data.arcade_games import GAMES
 from avbench.data.source import Made
-from avbench.errors import AvbenchError
+from avbench.errors import AvbenchError, UsageError
 from avbench.paths import cache_root
-from avbench.types import ClipRef, Protocol
+from avbench.protocol import Protocol, query
+from avbench.types import ClipRef
 
 ALE_VERSION = "0.12.1"
 VERSION = "1"  # of the policy: part of every seed
@@ -91,8 +92,15 @@ class Arcade:
 
     @property
     def root(self) -> Path:
-        """Shared by the splits of one stem."""
-        return cache_root() / "prepared" / self.stem
+        """Shared by the splits of one stem and protocol."""
+        suffix = "" if self.protocol == PROTOCOL else f"-{self.protocol.resolution}-{self.protocol.sample_rate}"
+        return cache_root() / "prepared" / f"{self.stem}{suffix}"
+
+    def at(self, protocol: Protocol) -> "Arcade":
+        """See `Source.at`. The pinned pictures and samples are those of 16 frames in 4.096 s."""
+        if protocol != replace(PROTOCOL, resolution=protocol.resolution or 1, sample_rate=protocol.sample_rate or 1):
+            raise UsageError(f"{self.name} is pinned as {PROTOCOL}; of these only res and rate can be others")
+        return self if protocol == self.protocol else replace(self, name=f"{self.name}?{query(protocol)}", protocol=protocol)
 
     def stamp(self, index: int) -> str:
         """The clip's pin and the version of the conversion."""

@@ -11,6 +11,7 @@ import torch
 
 from avbench.data import shards
 from avbench.data.convert import Int16, UInt8
+from avbench.errors import UsageError
 from avbench.types import ClipBatch, ClipFailure, ClipRef, Protocol
 
 READ_AHEAD = 2  # batches
@@ -50,7 +51,7 @@ class Batch:
 def batches(split: Split, batch_size: int, wanted: Sequence[int] | None = None) -> Iterator[Batch]:
     """Batch k covers `split.clips[k * batch_size : (k + 1) * batch_size]`, whichever are `wanted` (default: all, in order).
 
-    Video float32 (B, T, 3, H, W) in [0, 1], audio float32 (B, 1, N) in [-1, 1].
+    Video float32 (B, T, 3, H, W) in [0, 1], audio float32 (B, C, N) in [-1, 1]; None of what the protocol lacks.
     """
     numbers = range(-(-len(split.clips) // batch_size)) if wanted is None else wanted
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=READ_AHEAD)
@@ -121,13 +122,22 @@ def read_arrays(split: Split, indices: Sequence[int]) -> Iterator[tuple[UInt8, I
 
 
 def _clip_batch(split: Split, good: list[tuple[int, UInt8, Int16]]) -> ClipBatch:
-    video = torch.from_numpy(np.stack([video for _, video, _ in good])).permute(0, 1, 4, 2, 3)
-    audio = torch.from_numpy(np.stack([audio for _, _, audio in good]))
+    protocol = split.protocol
+    video = audio = None
+    if protocol.num_frames:
+        sizes = {pictures.shape for _, pictures, _ in good}
+        if len(sizes) > 1:
+            raise UsageError(f"clips of {split.name} differ in size ({len(sizes)} sizes in a batch): use --batch-size 1")
+        video = torch.from_numpy(np.stack([pictures for _, pictures, _ in good])).permute(0, 1, 4, 2, 3)
+        video = video.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    if protocol.sample_rate:
+        samples = torch.from_numpy(np.stack([samples for _, _, samples in good]))
+        audio = (samples if samples.ndim == 3 else samples[:, None]).to(torch.float32).div_(32767)
     return ClipBatch(
         ids=tuple(split.clips[index].id for index, _, _ in good),
         labels=tuple(split.clips[index].label for index, _, _ in good),
-        video=video.to(torch.float32, memory_format=torch.contiguous_format).div_(255),
-        audio=audio[:, None].to(torch.float32).div_(32767),
-        fps=split.protocol.fps,
-        sample_rate=split.protocol.sample_rate,
+        video=video,
+        audio=audio,
+        fps=protocol.fps,
+        sample_rate=protocol.sample_rate,
     )

@@ -29,6 +29,12 @@ def centre_crop(frame: UInt8, resolution: int, pixel_aspect: float = 1.0) -> UIn
     return _resize(frame[top : top + keep_h, left : left + keep_w], resolution, resolution)
 
 
+def square_pixels(frame: UInt8, pixel_aspect: float) -> UInt8:
+    """(H, W, 3) -> (H, W * pixel_aspect, 3): what is shown, nothing cut off."""
+    width = max(1, round(frame.shape[1] * pixel_aspect))
+    return frame if width == frame.shape[1] else _resize(frame, frame.shape[0], width)
+
+
 def _kept(size: int, new_size: int, resolution: int) -> int:
     return max(1, round(size * resolution / new_size))
 
@@ -40,15 +46,18 @@ def _resize(frame: UInt8, height: int, width: int) -> UInt8:
 
 
 def resample(samples: Float32, rate: float, new_rate: int) -> Float32:
-    """(N,) at `rate` Hz -> about N * new_rate / rate samples at `new_rate` Hz, band-limited, without delay (soxr, HQ)."""
+    """(N,) or (C, N) at `rate` Hz -> about N * new_rate / rate samples at `new_rate` Hz, band-limited, without delay (soxr, HQ)."""
     if rate == new_rate:
         return samples
+    if samples.ndim == 2:
+        return np.stack([resample(channel, rate, new_rate) for channel in samples])
     return np.asarray(soxr.resample(samples, rate, new_rate, quality="HQ"), dtype=np.float32)
 
 
 def to_length(samples: Float32, length: int) -> Float32:
-    """Cut, or pad with zeros at the end, to `length` samples."""
-    return np.pad(samples[:length], (0, max(0, length - len(samples))))
+    """(..., N): cut, or padded with zeros at the end, to `length` samples."""
+    missing = max(0, length - samples.shape[-1])
+    return np.pad(samples[..., :length], [*[(0, 0)] * (samples.ndim - 1), (0, missing)])
 
 
 def to_int16(samples: Float32) -> Int16:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import av
+import numpy as np
 from av.container import InputContainer
 
 from avbench.data import convert, pictures, sound, timeline
@@ -21,13 +22,14 @@ from avbench.data.convert import Int16, UInt8
 from avbench.data.damage import MediaError, Said, SeekError, listening
 from avbench.data.timeline import Window
 from avbench.files import NotRegularError, open_regular
+from avbench.protocol import Protocol
 
 __all__ = ["MediaError", "identity", "open_file", "read_clip"]
 
 VERSION = "3"  # of what is made of a file; part of the identity
 MAX_FILE_BYTES = 32 * 2**30  # hashed and read in about a minute; a sparse file may claim any size
 # Containers that are one file. Playlists (hls, concat, dash) would make FFmpeg open other files or addresses.
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,ogg,asf"
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,ogg,asf,wav,w64,flac,mp3,aiff,aac"
 SEEKS_S = (0.0, 15.0)  # a transport stream is sought by time, not by key frame: a second try lands before the last one
 Result = TypeVar("Result")
 
@@ -38,17 +40,59 @@ def identity() -> str:
     return f"decoder {VERSION}, PyAV {av.__version__}, {', '.join(libraries)}, swscale flags {pictures.FLAGS:#x}"
 
 
-def read_clip(path: Path, *, num_frames: int, duration_s: float, resolution: int, sample_rate: int) -> tuple[UInt8, Int16]:
-    """Video uint8 (T, R, R, 3) and mono audio int16 (N,) of the middle of `path`.
+def read_clip(
+    path: Path,
+    *,
+    num_frames: int,
+    duration_s: float,
+    resolution: int,
+    sample_rate: int,
+    channels: int = 1,
+    offset_s: float | None = None,
+) -> tuple[UInt8, Int16]:
+    """Video uint8 (T, H, W, 3) and audio int16 (N,), of more than one channel (C, N), of the middle of `path`; empty where the
+    protocol has none. offset_s: the clip begins so many seconds after the file's own beginning.
 
     Shorter files: last frame held, sound padded with zeros. Raises MediaError, or an FFmpeg error for a damaged file.
     """
+    protocol = Protocol(
+        num_frames=num_frames, duration_s=duration_s, resolution=resolution, sample_rate=sample_rate, channels=channels
+    )  # fmt: skip
     with _open(path) as (container, _):
-        window = timeline.find_window(container, duration_s)
-    times = [window.start + duration_s * number / num_frames for number in range(num_frames)]
-    video = _read(path, window, lambda container, said, back: pictures.read(container, said, window, times, resolution, back=back))
-    audio = _read(path, window, lambda container, said, back: sound.read(container, said, window, sample_rate, back=back))
-    return video, convert.to_int16(convert.to_length(audio, round(duration_s * sample_rate)))
+        window = timeline.find_window(container, duration_s, protocol.modalities, offset_s)
+    video, audio = np.empty(0, np.uint8), np.empty(0, np.int16)
+    if num_frames:
+        times = [window.start + duration_s * number / num_frames for number in range(num_frames)]
+        video = _read(path, window, lambda file, said, back: pictures.read(file, said, window, times, resolution, back=back))
+    if sample_rate:
+        samples = _read(path, window, lambda file, said, back: sound.read(file, said, window, sample_rate, channels=channels, back=back))
+        audio = convert.to_int16(convert.to_length(samples, protocol.num_samples))
+        audio = audio[0] if channels == 1 else audio
+    return video, audio
+
+
+def read_protocol(path: Path, protocol: Protocol, *, offset_s: float | None = None) -> tuple[UInt8, Int16]:
+    """`read_clip` at a protocol; its own beginning, where it states one."""
+    return read_clip(
+        path,
+        num_frames=protocol.num_frames,
+        duration_s=protocol.duration_s,
+        resolution=protocol.resolution,
+        sample_rate=protocol.sample_rate,
+        channels=protocol.channels,
+        offset_s=protocol.start_s if offset_s is None else offset_s,
+    )
+
+
+def measure(path: Path, kinds: frozenset[str]) -> tuple[float, float | None]:
+    """Seconds that a file's pictures (its sound, where pictures are not of `kinds`) last, and width over height, None without pictures."""
+    with _open(path) as (container, _):
+        _, duration, _ = timeline.extent(container, kinds)
+        if "video" not in kinds:
+            return duration, None
+        stream = timeline.choose_video(container)
+        ratio = float(stream.sample_aspect_ratio or 1) or 1.0
+        return duration, stream.codec_context.width * ratio / stream.codec_context.height
 
 
 def _read(path: Path, window: Window, read: Callable[[InputContainer, Said, float | None], Result]) -> Result:

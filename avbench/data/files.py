@@ -1,20 +1,23 @@
 """Clips from video files: a `Source` over a list of (clip, file). What the vggsound, tavgbench and folder splits share."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from avbench.data import workers
 from avbench.data.source import Made
 from avbench.errors import AvbenchError
-from avbench.types import ClipRef, Protocol
+from avbench.protocol import Protocol, query
+from avbench.types import ClipRef
 
 PROTOCOL = Protocol()
 WORKER = "avbench.data.media_worker"
 MAX_NAMED = 3  # links, missing clips, bad rows: how many are named
 EXTENSIONS = frozenset([".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".ogv", ".wmv", ".3gp"])
+SOUND_EXTENSIONS = frozenset([".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".w64"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,15 @@ class Files:
     train_split: str | None
     root: Path
     protocol: Protocol = PROTOCOL
+
+    def at(self, protocol: Protocol) -> "Files":
+        """See `Source.at`."""
+        if protocol == self.protocol:
+            return self
+        digest = hashlib.sha256(json.dumps(protocol.facts(), sort_keys=True).encode()).hexdigest()[:12]
+        return replace(
+            self, name=f"{self.name}?{query(protocol)}", protocol=protocol, root=self.root.with_name(f"{self.root.name}-{digest}")
+        )
 
     @property
     def decoder(self) -> str:
@@ -57,11 +69,17 @@ class Files:
             elif reply.failure is not None:
                 yield Made(index=index, pin=pins.get(index, ""), failure=reply.failure)
             else:
-                yield Made(index=index, pin=pins[index], video=reply.payloads[0], audio=reply.payloads[1])
+                video, audio = reply.payloads
+                yield Made(index=index, pin=pins[index], video=video, audio=audio, shape=tuple(reply.header["shape"]))
 
 
-def find_videos(folder: Path) -> tuple[list[Path], str]:
-    """Everything with a video's extension below `folder`, by path, and a note about links that were not followed, or "".
+def extensions(protocol: Protocol) -> frozenset[str]:
+    """Of the files that can be clips: videos, and where no pictures are asked for, sound files."""
+    return EXTENSIONS if protocol.num_frames else EXTENSIONS | SOUND_EXTENSIONS
+
+
+def find_videos(folder: Path, suffixes: frozenset[str] = EXTENSIONS) -> tuple[list[Path], str]:
+    """Everything below `folder` that ends in one of `suffixes`, by path, and a note about links that were not followed, or "".
 
     Each folder is read once: where it lies first, then where links lead to it. Hidden files and folders are not looked at. What is
     no regular file, or a link to nowhere, is found too: it becomes a clip that failed.
@@ -84,7 +102,7 @@ def find_videos(folder: Path) -> tuple[list[Path], str]:
             seen.add((facts.st_dev, facts.st_ino))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             waiting += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
-            found += [Path(place, name) for name in files if Path(name).suffix.lower() in EXTENSIONS and not name.startswith(".")]
+            found += [Path(place, name) for name in files if Path(name).suffix.lower() in suffixes and not name.startswith(".")]
     found.sort(key=lambda path: path.relative_to(folder).as_posix())
     if not again:
         return found, ""

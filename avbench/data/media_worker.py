@@ -8,23 +8,30 @@ from pathlib import Path
 import av
 import cv2
 
-from avbench.data import wire
-from avbench.data.decode import MediaError, open_file, read_clip
+from avbench.data import beside, frames, wire
+from avbench.data.decode import MediaError, open_file, read_protocol
+from avbench.protocol import Protocol
 
 MAX_MEMORY = 4 * 2**30  # bytes of address space: two 35-megapixel pictures in RGB are 0.2 GB
 
 
 def decode(request: wire.Header) -> Iterator[wire.Message]:
-    """One file. request: path, protocol. Replies: header pin (sha256 of the file); then payloads video, audio, or header failure.
+    """One file. request: path, protocol; of an output what `beside.read` needs too.
+
+    Replies: header pin (sha256 of the file); then payloads video, audio, or header failure.
 
     The pin goes first: it is known then whatever the file does to the decoder.
     """
-    path, protocol = Path(request["path"]), request["protocol"]
+    path = Path(request["path"])
     try:
-        with open_file(path) as file:
-            yield {"pin": hashlib.file_digest(file, "sha256").hexdigest()}, []
-        video, audio = read_clip(path, **protocol)
-        yield {}, [video.tobytes(), audio.tobytes()]
+        if path.is_dir():
+            yield {"pin": frames.pin(path)}, []
+        else:
+            with open_file(path) as file:
+                yield {"pin": hashlib.file_digest(file, "sha256").hexdigest()}, []
+        protocol = Protocol(**request["protocol"])
+        video, audio = beside.read(request, protocol) if "like" in request else read_protocol(path, protocol)
+        yield {"shape": list(video.shape)}, [video.tobytes(), audio.tobytes()]
     except MediaError as error:
         yield {"failure": str(error)}, []
     except av.error.InvalidDataError:

@@ -11,7 +11,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from avbench.data import convert
 from avbench.data.convert import UInt8
 from avbench.data.damage import AWAY_S, MISSING_S, SAME_TIME_S, MediaError, Said, SeekError, opening_damage
-from avbench.data.timeline import Window, check_size, choose, steps
+from avbench.data.timeline import Window, check_size, choose_video, steps
+from avbench.protocol import NATIVE
 
 MAX_FRAMES = 20_000  # decoded for one clip; 4 s at 1,000 fps, or 11 minutes from a distant key frame
 # swscale's default rounds down (1.0-1.3 levels darker than exact) and differs by up to 3 between processors; with these flags it
@@ -30,12 +31,12 @@ class Shown:
 
 
 def read(container: InputContainer, said: Said, window: Window, times: Sequence[float], resolution: int, *, back: float | None) -> UInt8:
-    """The picture nearest to each of `times` (T, R, R, 3); past the last one, that one.
+    """The picture nearest to each of `times` (T, H, W, 3); past the last one, that one. resolution: H and W, or NATIVE.
 
     back: seconds before the window to seek to; None: read from the beginning. Raises MediaError for a picture that is too far from
     its moment, SeekError where a seek led to too late a picture.
     """
-    stream = choose(container)[0]
+    stream = choose_video(container)
     ratio = stream.sample_aspect_ratio
     aspect = float(ratio) if ratio and 0.2 < ratio < 5 else 1.0
     picked: list[UInt8] = []
@@ -64,7 +65,11 @@ def read(container: InputContainer, said: Said, window: Window, times: Sequence[
             raise MediaError(
                 f"has a hole: the picture nearest to {time:.2f} s is {distance:.2f} s away, at most {tolerance:.2f} s is allowed"
             )
-    return np.stack(picked + [_picture(before.frame, resolution, aspect)] * (len(times) - len(picked)))
+    picked += [_picture(before.frame, resolution, aspect)] * (len(times) - len(picked))
+    sizes = sorted({picture.shape[:2] for picture in picked})
+    if len(sizes) > 1:
+        raise MediaError(f"changes its size inside the clip: {', '.join(f'{width}x{height}' for height, width in sizes)}")
+    return np.stack(picked)
 
 
 def _interval(times: Sequence[float], rate: float) -> float:
@@ -78,7 +83,7 @@ def _frames(container: InputContainer, said: Said, window: Window, back: float |
     Damage lasts until the next key frame: what refers to a damaged picture is damaged. Damage before the last key frame at or
     before the window does not matter.
     """
-    stream = choose(container)[0]
+    stream = choose_video(container)
     stream.thread_type = "NONE"  # one file a process: threads would compete
     seek = back is not None
     if back is not None:
@@ -119,11 +124,12 @@ def _frames(container: InputContainer, said: Said, window: Window, back: float |
 
 
 def _picture(frame: av.VideoFrame, resolution: int, aspect: float) -> UInt8:
-    """(R, R, 3): short side to R, middle square, upright. aspect: width of a pixel over its height."""
+    """(R, R, 3): short side to R, middle square, upright; NATIVE: the whole of it. aspect: width of a pixel over its height."""
     check_size(frame.width, frame.height)
     rgb = VideoReformatter().reformat(frame, format="rgb24", interpolation=FLAGS, threads=1)
     pixels = np.asarray(rgb.to_ndarray(), dtype=np.uint8)
-    return _upright(convert.centre_crop(pixels, resolution, aspect), frame)
+    fitted = convert.square_pixels(pixels, aspect) if resolution == NATIVE else convert.centre_crop(pixels, resolution, aspect)
+    return _upright(fitted, frame)
 
 
 def _upright(pixels: UInt8, frame: av.VideoFrame) -> UInt8:

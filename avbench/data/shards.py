@@ -23,7 +23,7 @@ from avbench import locks
 from avbench.data.convert import Int16, UInt8
 from avbench.errors import AvbenchError
 from avbench.files import open_regular, parse_json
-from avbench.types import Protocol
+from avbench.protocol import MAX_CLIP_BYTES, NATIVE, Protocol
 
 CLIPS_PER_SHARD = 256  # 250 MB at the protocol of the built-in splits
 MAX_OPEN = 64  # files that one reader keeps open
@@ -149,11 +149,18 @@ class Writer:
         finally:
             self._close()
 
-    def add(self, clip_id: str, stamp: str, pin: str, video: bytes, audio: bytes) -> None:
-        """A prepared clip. Raises OSError where the disk is full: clips that were committed stand."""
+    def add(self, clip_id: str, stamp: str, pin: str, video: bytes, audio: bytes, *, shape: tuple[int, ...] = ()) -> None:
+        """A prepared clip. shape: of its video, where the protocol leaves that to the clip.
+
+        Raises OSError where the disk is full: clips that were committed stand.
+        """
         for kind, data in (("video", video), ("audio", audio)):
+            if _by_clip(self.protocol, kind):
+                self._write_whole(self._next_row, data, shape)
+                continue
             assert len(data) == _row_bytes(self.protocol, kind), f"{clip_id}: {len(data)} bytes of {kind}"
-            self._write(kind, self._next_row, data)
+            if data:
+                self._write(kind, self._next_row, data)
         self._append(Entry(id=clip_id, stamp=stamp, pin=pin, row=self._next_row, sha256=checksum(video, audio)))
         self._next_row += 1
 
@@ -195,10 +202,26 @@ class Writer:
             written = os.pwrite(self._files[path], view, offset)
             view, offset = view[written:], offset + written
 
+    def _write_whole(self, row: int, data: bytes, shape: tuple[int, ...]) -> None:
+        path = clip_path(self.root, row)
+        with path.open("wb") as file:
+            np.save(file, np.frombuffer(data, np.uint8).reshape(shape))
+            file.flush()
+            os.fsync(file.fileno())
+
 
 def shard_path(root: Path, row: int, kind: str) -> Path:
     """The file that holds `kind` ("video", "audio") of a row."""
     return root / f"{row // CLIPS_PER_SHARD:04d}.{kind}.npy"
+
+
+def clip_path(root: Path, row: int) -> Path:
+    """The file that holds a row's video where every clip has a size of its own."""
+    return root / f"clip-{row:08d}.video.npy"
+
+
+def _by_clip(protocol: Protocol, kind: str) -> bool:
+    return kind == "video" and protocol.num_frames > 0 and protocol.resolution == NATIVE
 
 
 def _open_shard(path: Path, protocol: Protocol, kind: str) -> int:
@@ -212,9 +235,11 @@ def _open_shard(path: Path, protocol: Protocol, kind: str) -> int:
 
 
 def _row_shape(protocol: Protocol, kind: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Of a modality that the protocol lacks: (0,)."""
     if kind == "video":
-        return (protocol.num_frames, protocol.resolution, protocol.resolution, 3), np.dtype("uint8")
-    return (protocol.num_samples,), np.dtype("<i2")
+        size = (protocol.num_frames, protocol.resolution, protocol.resolution, 3)
+        return size if protocol.num_frames else (0,), np.dtype("uint8")
+    return (protocol.num_samples,) if protocol.channels == 1 else (protocol.channels, protocol.num_samples), np.dtype("<i2")
 
 
 def _row_bytes(protocol: Protocol, kind: str) -> int:
@@ -236,19 +261,24 @@ def _drop_torn_line(index: Path) -> None:
 
 
 def read_rows(root: Path, rows: Iterable[int], protocol: Protocol) -> Iterator[tuple[UInt8, Int16] | None]:
-    """Video uint8 (T, H, W, 3) and audio int16 (N,) of each row; None for a row whose shard is missing or too short."""
+    """Video uint8 (T, H, W, 3) and audio int16 (N,) or (C, N) of each row, empty of what the protocol lacks; None for a row whose shard
+    is missing or too short."""
     descriptors: dict[Path, int] = {}
     try:
         for row in rows:
-            video = _read(descriptors, shard_path(root, row, "video"), row, protocol, "video")
-            audio = _read(descriptors, shard_path(root, row, "audio"), row, protocol, "audio")
+            video, audio = (_read(descriptors, root, row, protocol, kind) for kind in ("video", "audio"))
             yield None if video is None or audio is None else (video, audio)
     finally:
         for descriptor in descriptors.values():
             os.close(descriptor)
 
 
-def _read(descriptors: dict[Path, int], path: Path, row: int, protocol: Protocol, kind: str) -> np.ndarray | None:
+def _read(descriptors: dict[Path, int], root: Path, row: int, protocol: Protocol, kind: str) -> np.ndarray | None:
+    if _by_clip(protocol, kind):
+        return _read_whole(clip_path(root, row), protocol)
+    path, (shape, dtype) = shard_path(root, row, kind), _row_shape(protocol, kind)
+    if 0 in shape:
+        return np.empty(0, dtype)
     try:
         if path not in descriptors:
             while len(descriptors) >= MAX_OPEN:
@@ -259,5 +289,16 @@ def _read(descriptors: dict[Path, int], path: Path, row: int, protocol: Protocol
         data = os.pread(descriptors[path], size, _header_bytes(descriptors[path]) + row % CLIPS_PER_SHARD * size)
     except OSError:
         return None
-    shape, dtype = _row_shape(protocol, kind)
     return np.frombuffer(bytearray(data), dtype=dtype).reshape(shape) if len(data) == size else None
+
+
+def _read_whole(path: Path, protocol: Protocol) -> np.ndarray | None:
+    """(T, H, W, 3); None for a file that is no such array."""
+    try:
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > MAX_CLIP_BYTES:
+                return None
+            video = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return video if video.dtype == np.uint8 and video.ndim == 4 and len(video) == protocol.num_frames and video.shape[3] == 3 else None

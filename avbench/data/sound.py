@@ -1,4 +1,4 @@
-"""The sound of a clip: mono samples, each where its timestamp puts it. No torch: workers import this."""
+"""The sound of a clip: samples, each where its timestamp puts it. No torch: workers import this. C channels, N samples."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from av.container import InputContainer
 from avbench.data import convert
 from avbench.data.convert import Float32
 from avbench.data.damage import MISSING_S, SAME_TIME_S, SILENT_S, MediaError, Said, SeekError, opening_damage
-from avbench.data.timeline import Window, choose, steps
+from avbench.data.timeline import Window, choose_audio, steps
 
 MARGIN_S = 0.2  # sound on both sides of the window for the resampling filter; a whole number of samples at all common rates
 PRE_ROLL_S = 0.5  # decoded before the window: a decoder needs some packets to settle
@@ -18,23 +18,42 @@ NEIGHBOURS = 4  # pieces on both sides
 STEP_S = 0.01  # half of the shortest usual piece; timestamps are rounded to 1 ms
 
 
-def read(container: InputContainer, said: Said, window: Window, sample_rate: int, *, back: float | None) -> Float32:
-    """Mono samples (about N,) from the window's start on. Raises MediaError for a hole, SeekError where a seek led too far."""
-    stream = choose(container)[1]
+def read(
+    container: InputContainer, said: Said, window: Window, sample_rate: int, *, channels: int = 1, back: float | None = None
+) -> Float32:
+    """Samples (C, about N) from the window's start on. Raises MediaError for a hole, SeekError where a seek led too far."""
+    stream = choose_audio(container)
     rate = stream.codec_context.sample_rate
     first_time = window.start - MARGIN_S
-    placed = np.zeros(round((window.duration + 2 * MARGIN_S) * rate), dtype=np.float32)
-    known = np.zeros(len(placed), dtype=np.bool_)
-    pieces = list(_pieces(container, said, window, first_time, back))
-    lengths = [len(samples) for _, samples in pieces]
+    placed = np.zeros((channels, round((window.duration + 2 * MARGIN_S) * rate)), dtype=np.float32)
+    known = np.zeros(placed.shape[1], dtype=np.bool_)
+    pieces = [
+        (time, np.nan_to_num(mix(samples, channels), posinf=1.0, neginf=-1.0))
+        for time, samples in _pieces(container, said, window, first_time, back)
+    ]
+    lengths = [samples.shape[1] for _, samples in pieces]
     follows = np.cumsum([0, *lengths[:-1]])  # the sample at which each begins if nothing is missing
     for position, (_, samples) in zip(_positions([time - first_time for time, _ in pieces], follows, rate), pieces, strict=True):
-        begin, end = max(position, 0), min(position + len(samples), len(placed))
+        begin, end = max(position, 0), min(position + samples.shape[1], len(known))
         if begin < end:
-            placed[begin:end] = samples[begin - position : end - position]
+            placed[:, begin:end] = samples[:, begin - position : end - position]
             known[begin:end] = True
     _check_holes(known[round(MARGIN_S * rate) :], rate, window)
-    return convert.resample(placed, rate, sample_rate)[round(MARGIN_S * sample_rate) :]
+    return convert.resample(placed, rate, sample_rate)[:, round(MARGIN_S * sample_rate) :]
+
+
+def mix(samples: Float32, channels: int) -> Float32:
+    """(C, n) -> (channels, n). One channel: the average of all. From one: its copies. From more to fewer: channel k of those wanted is
+    the average of those numbered k, k + channels, ... (of 5.1 as FFmpeg orders it: left, centre, rear left; right, bass, rear right).
+    Raises MediaError for too few.
+    """
+    if len(samples) == channels:
+        return samples
+    if len(samples) == 1:
+        return np.repeat(samples, channels, axis=0)
+    if len(samples) < channels:
+        raise MediaError(f"has {len(samples)} channels; the split wants {channels}")
+    return np.stack([samples[channel::channels].mean(axis=0, dtype=np.float32) for channel in range(channels)])
 
 
 def _positions(times: list[float], follows: np.ndarray, rate: int) -> list[int]:
@@ -72,8 +91,8 @@ def _check_holes(known: np.ndarray, rate: int, window: Window) -> None:
 def _pieces(
     container: InputContainer, said: Said, window: Window, first_time: float, back: float | None
 ) -> Iterator[tuple[float, Float32]]:
-    """Time and mono samples (n,) of decoded sound, all channels averaged, none of it damaged from `first_time` on."""
-    stream = choose(container)[1]
+    """Time and samples (C, n) of decoded sound, none of it damaged from `first_time` on."""
+    stream = choose_audio(container)
     rate = stream.codec_context.sample_rate
     seek = back is not None
     if back is not None:
@@ -98,15 +117,15 @@ def _pieces(
                 raise MediaError("has too many pieces of sound")
             count += 1
             if time + frame.samples / rate > first_time - PRE_ROLL_S:  # from the beginning of a long file there are gigabytes before
-                yield time, _mono(frame)
+                yield time, _samples(frame)
             time += frame.samples / rate
             after += time > end
         if after > NEIGHBOURS:
             return
 
 
-def _mono(frame: av.AudioFrame) -> Float32:
-    """(n,) in [-1, 1] (floating-point sound may go beyond)."""
+def _samples(frame: av.AudioFrame) -> Float32:
+    """(C, n) in [-1, 1] (floating-point sound may go beyond)."""
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, len(frame.layout.channels)).T
@@ -114,4 +133,4 @@ def _mono(frame: av.AudioFrame) -> Float32:
         samples = samples.astype(np.float32) / 128 - 1
     elif np.issubdtype(samples.dtype, np.integer):
         samples = samples.astype(np.float32) / 2.0 ** (8 * samples.dtype.itemsize - 1)
-    return np.nan_to_num(samples.mean(axis=0, dtype=np.float32), posinf=1.0, neginf=-1.0)
+    return samples.astype(np.float32)

@@ -13,7 +13,8 @@ class Made:
     """One clip, made or failed. `index`: its place in `Source.clips`.
 
     pin: sha256 (hex) of what it was made from (a file's bytes, an emulator's raw output); "" where that could not be read.
-    video: uint8 (T, H, W, 3) bytes, audio: int16 (N,) bytes, both as the protocol says; empty where `failure` says why.
+    video: uint8 (T, H, W, 3) bytes, audio: int16 (N,) bytes, of more than one channel (C, N), both as the protocol says; empty where
+    it has none, or where `failure` says why. shape: of the video, where the protocol leaves its size to the clip.
     """
 
     index: int
@@ -21,6 +22,7 @@ class Made:
     video: bytes = b""
     audio: bytes = b""
     failure: str | None = None
+    shape: tuple[int, ...] = ()
 
 
 class Source(Interface):
@@ -59,6 +61,12 @@ class Source(Interface):
         """What turns files into pixels and samples here (avbench.data.decode.identity), or "" where nothing is decoded.
 
         Part of the split's checksum: the same files decoded otherwise are other clips.
+        """
+
+    def at(self, protocol: Protocol) -> "Source":
+        """The same clips at another protocol, under a name and a root of their own (`avbench.protocol.query`).
+
+        Raises UsageError where they cannot be made so.
         """
 
     def stamp(self, index: int) -> str:

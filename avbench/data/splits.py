@@ -4,21 +4,22 @@ import hashlib
 import json
 import sys
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from avbench.data import shards, workers
-from avbench.data.batches import Batch, Split, batches
+from avbench.data.batches import Batch, Split, batches, read_batch
+from avbench.data.files import PROTOCOL
 from avbench.data.folder import folder_source
 from avbench.data.source import Source
 from avbench.errors import UsageError, unknown_name
+from avbench.protocol import Protocol, parse
 from avbench.registry import plugins
 from avbench.types import ClipFailure, ClipRef
 
-__all__ = ["Batch", "Split", "batches", "load", "prepare", "verify"]
+__all__ = ["Batch", "Split", "batches", "load", "prepare", "read_batch", "verify"]
 
 
 def load(name: str, *, limit: int | None = None, progress: bool = True) -> Split:
@@ -34,7 +35,11 @@ def prepare(name: str, *, limit: int | None = None, jobs: int | None = None, pro
 
     A clip that fails is noted with its reason and tried again next time; it never stops the others.
     """
-    source = find(name)
+    return prepare_source(find(name), limit=limit, jobs=jobs, progress=progress)
+
+
+def prepare_source(source: Source, *, limit: int | None = None, jobs: int | None = None, progress: bool = True) -> Split:
+    """`prepare` for clips that have no name among the splits."""
     count = _count(source, limit)
     missing = _missing(source, count, shards.read_index(source.root))
     if missing:
@@ -74,16 +79,33 @@ def verify(name: str, *, limit: int | None = None, progress: bool = True) -> lis
 
 
 def find(name: str) -> Source:
-    """The source of a named split. Raises UsageError for an unknown name."""
+    """The source of a named split, at the protocol after its "?". Raises UsageError for an unknown name or protocol."""
+    name, asked = _asked(name)
     if name.startswith("folder:"):
-        return folder_source(name)
+        return folder_source(name, asked or PROTOCOL)
     known = plugins("split")
     if name not in known and Path(name).expanduser().is_dir():
         raise UsageError(f"{name} is a folder; as a split it is called folder:{name}")
     if name not in known:
         raise unknown_name("split", name, [*known, "folder:PATH"])
     source: Source = known[name].load()()
-    return source
+    return source.at(asked) if asked is not None else source
+
+
+def protocol_of(name: str) -> Protocol:
+    """What clips of a named split are, without a look at its files where its name says it."""
+    base, asked = _asked(name)
+    if asked is not None:
+        return asked
+    return PROTOCOL if base.startswith("folder:") else find(base).protocol
+
+
+def _asked(name: str) -> tuple[str, Protocol | None]:
+    """The name and the protocol of `name?key=value&...`. A folder whose own name has a "?" is that folder."""
+    base, mark, query = name.rpartition("?")
+    if not mark or Path(name.removeprefix("folder:")).expanduser().is_dir():
+        return name, None
+    return base, parse(query)
 
 
 def _count(source: Source, limit: int | None) -> int:
@@ -113,7 +135,7 @@ def _make(source: Source, missing: Sequence[int], jobs: int, progress: bool) -> 
             for made in making:
                 clip, stamp = source.clips[made.index], stamps[made.index]
                 if made.failure is None:
-                    writer.add(clip.id, stamp, made.pin, made.video, made.audio)
+                    writer.add(clip.id, stamp, made.pin, made.video, made.audio, shape=made.shape)
                 elif entries.get(clip.id) != shards.Entry(id=clip.id, stamp=stamp, pin=made.pin, failure=made.failure):
                     writer.fail(clip.id, stamp, made.pin, made.failure)
                 bar.advance(bar.task_ids[0])
@@ -135,7 +157,7 @@ def _split(source: Source, count: int) -> Split:
 
 
 def _checksum(source: Source, clips: Sequence[ClipRef], entries: Sequence[shards.Entry]) -> str:
-    digest = hashlib.sha256(json.dumps(asdict(source.protocol), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(source.protocol.facts(), sort_keys=True).encode())
     digest.update(getattr(source, "decoder", "").encode())  # a split of somebody's that was written before there was one decodes nothing
     for clip, entry in zip(clips, entries, strict=True):
         digest.update(json.dumps([clip.id, clip.label, entry.pin]).encode())

@@ -4,16 +4,19 @@ They mean nothing as a benchmark.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from avbench.data.source import Made
+from avbench.errors import UsageError
 from avbench.paths import cache_root
-from avbench.types import ClipRef, Protocol
+from avbench.protocol import Protocol, query
+from avbench.types import ClipRef
 
 VERSION = "1"
 CLASSES = ("low", "middle", "high")  # of the tone
@@ -53,8 +56,14 @@ class Synthetic:
 
     @property
     def root(self) -> Path:
-        """Of this split alone."""
-        return cache_root() / "prepared" / self.name
+        """Of this split and protocol alone."""
+        return cache_root() / "prepared" / re.sub(r"[^\w.-]+", "-", self.name)
+
+    def at(self, protocol: Protocol) -> "Synthetic":
+        """See `Source.at`."""
+        if len(protocol.modalities) < 2 or protocol.channels != 1 or not protocol.resolution:
+            raise UsageError(f"{self.name} has pictures of a size that is asked for, and mono sound")
+        return self if protocol == self.protocol else replace(self, name=f"{self.name}?{query(protocol)}", protocol=protocol)
 
     def stamp(self, index: int) -> str:
         """The version of this file."""
@@ -63,7 +72,7 @@ class Synthetic:
     def make(self, indices: Sequence[int], jobs: int) -> Iterator[Made]:
         """In this process."""
         for index in indices:
-            video, audio = draw(f"{self.name} {VERSION}", index, self.protocol)
+            video, audio = draw(f"{self.name.partition('?')[0]} {VERSION}", index, self.protocol)
             pin = hashlib.sha256(video.tobytes() + audio.tobytes()).hexdigest()
             yield Made(index=index, pin=pin, video=video.tobytes(), audio=audio.tobytes())
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from avbench import registry
+from avbench.data import splits
 from avbench.errors import AvbenchError, UsageError
 from avbench.generate.checkpoint import MANIFEST, load_generator, speaks
 from avbench.generate.controls import CONTROLS, Control
@@ -46,7 +47,8 @@ def load(spec: RunSpec, task: GenerationTask, device: torch.device) -> ClipGener
         if spec.generator or spec.checkpoint:
             raise UsageError(f"{spec.tokenizer} is made of real clips: it takes neither --generator nor --checkpoint")
         return Control(spec.tokenizer, task)
-    tokenizer = registry.load_tokenizer(spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed)
+    protocol = splits.protocol_of(spec.split)
+    tokenizer = registry.load_tokenizer(spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed, protocol=protocol)
     check_tokenizer(tokenizer)
     trained = load_generator(_folder(spec, task, tokenizer), device)
     return Generation(tokenizer, trained, task, how=spec.sampling, seed=spec.seed)

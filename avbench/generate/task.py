@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 
+from avbench.data import splits
 from avbench.data.splits import Split
 from avbench.generate.controls import CONTROLS
 from avbench.generate.load import load
@@ -54,7 +55,8 @@ class _Generate(Task):
         self.maker = load(spec, self.name, device)
         self.info = self.maker.info
         if spec.tokenizer not in CONTROLS:
-            self.decoder = DecoderSpec(tokenizer=spec.tokenizer, checkpoint=spec.checkpoint, seed=spec.seed)
+            protocol = splits.protocol_of(spec.split)
+            self.decoder = DecoderSpec(tokenizer=spec.tokenizer, checkpoint=spec.checkpoint, seed=spec.seed, protocol=protocol)
 
     def begin(self, split: Split) -> None:
         """Classes that were learned, clips that a control can show."""
@@ -74,7 +76,8 @@ class _Generate(Task):
 
     def missing(self, metric: MetricInfo) -> str | None:
         """What is generated is judged alone, or with the condition beside it."""
-        lacking = metric.needs - set(TARGETS[self.name]) if len(metric.needs) == 1 else frozenset()
+        needs = metric.needs - {"tokens"}
+        lacking = needs - set(TARGETS[self.name]) if len(needs) == 1 else frozenset()
         return f"{self.name} generates no {' and no '.join(sorted(lacking))}" if lacking else None
 
     def write_sample(self, samples: Path, reference: ClipBatch, recon: ClipBatch) -> None:

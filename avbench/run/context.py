@@ -26,6 +26,7 @@ class Context:
     metrics: Metrics
     facts: dict[str, Any]
     timeout_s: float = TIMEOUT_S  # for encode, decode or a metric of a batch
+    progress: bool = True  # bars on stderr
 
     @property
     def run_id(self) -> str:

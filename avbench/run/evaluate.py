@@ -1,6 +1,5 @@
 """One evaluation as a straight line: clips are encoded, their bytes kept, decoded elsewhere, measured, and the result saved."""
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from avbench.paths import cache_root
 from avbench.run import identity, manifest, payload, summary
 from avbench.run.conform import check_info
 from avbench.run.context import Context
+from avbench.run.finished import Run
 from avbench.run.measure import measure_batch
 from avbench.run.metrics import Metrics
 from avbench.run.passage import Encoded, Reconstruction, decode, encode, total
@@ -32,45 +32,34 @@ from avbench.task import Task
 from avbench.types import ClipBatch, ClipFailure, RunSpec
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A finished run: its folder and the content of its result.json."""
-
-    folder: Path
-    result: dict[str, Any]
-    is_main: bool = True  # False in the processes that only help (torchrun)
-    reused: bool = False  # everything that was asked for was there already
-
-    @property
-    def num_failed(self) -> int:
-        """Clips that could not be evaluated."""
-        return int(self.result["num_failed"])
-
-
 def evaluate(
     spec: RunSpec,
     *,
+    task: Task | None = None,
     runs_dir: Path = Path("runs"),
     fresh: bool = False,
     save_samples: int = 0,
     isolate: bool = True,
     timeout_s: float = TIMEOUT_S,
     metrics_memory: int | None = None,
+    progress: bool = True,
 ) -> Run:
     """Evaluate `spec`, resuming what `runs_dir` holds of it. Raises AvbenchError; a clip that fails is a row, not an error.
 
-    isolate: decode in another interpreter. Without it a tokenizer may hand its decoder more than bytes: for measuring the cost, and for
-    objects that another process cannot load; the manifest says so. timeout_s: for encode, decode or a metric of a batch. metrics_memory:
-    bytes that metrics' networks may take at once, or the largest of them; None: half of what is free.
+    task: not loaded yet; None: the one that `spec.task` names. isolate: decode in another interpreter. Without it a tokenizer may hand
+    its decoder more than bytes: for measuring the cost; the manifest says so. A task without a `decoder` decodes here in any case.
+    timeout_s: for encode, decode or a metric of a batch. metrics_memory: bytes that metrics' networks may take at once, or the largest of
+    them; None: half of what is free. progress: bars on stderr.
     """
     _check_names(spec)
     world = distributed.join()
     device = distributed.pick_device(spec.device, world)
     with ExitStack() as stack:
         with world.main_first():  # it prepares clips and fetches weights; the others find them
-            task = _load_task(spec, device)
+            task = _load_task(spec, device, task)
             decoder = stack.enter_context(closing(_decoder(task, device, isolate, timeout_s)))  # a worker loads meanwhile
-            context = replace(_load_rest(spec, task, world, device, metrics_memory), timeout_s=timeout_s)
+            rest = _load_rest(spec, task, world, device, metrics_memory, progress=progress)
+            context = replace(rest, timeout_s=timeout_s, progress=progress)
         store = RunStore(runs_dir / context.run_id)
         if world.is_main:
             stack.enter_context(store.lock())
@@ -79,8 +68,9 @@ def evaluate(
         _measure(context, store, plan.samples, decoder)
         world.wait()
         with world.main_first():
-            result = _finish(context, store, plan) if world.is_main else json.loads((store.folder / "result.json").read_text())
-    return Run(folder=store.folder, result=result, is_main=world.is_main, reused=plan.reused)
+            if world.is_main and not plan.reused:
+                _finish(context, store, plan)
+    return Run.read(store.folder, is_main=world.is_main, reused=plan.reused)
 
 
 def load(spec: RunSpec) -> Context:
@@ -117,18 +107,14 @@ def _begin(context: Context, store: RunStore, fresh: bool, save_samples: int, *,
     return _Plan(samples=samples, earlier=earlier, reused=reused)
 
 
-def _finish(context: Context, store: RunStore, plan: _Plan) -> dict[str, Any]:
+def _finish(context: Context, store: RunStore, plan: _Plan) -> None:
     """The result of all rows, on disk."""
-    if plan.reused and plan.earlier is not None:
-        return plan.earlier
     store.write_clips()
-    result = summary.summarise(context, store, plan.earlier)
-    store.write_json("result.json", result)
-    return result
+    store.write_json("result.json", summary.summarise(context, store, plan.earlier))
 
 
-def _load_task(spec: RunSpec, device: torch.device) -> Task:
-    task = registry.load_task(spec.task)
+def _load_task(spec: RunSpec, device: torch.device, task: Task | None = None) -> Task:
+    task = registry.load_task(spec.task) if task is None else task
     with task.switches():
         task.load(spec, device)
     check_info(task.info)
@@ -141,21 +127,32 @@ def _decoder(task: Task, device: torch.device, isolate: bool, timeout_s: float) 
     return Worker(task.decoder, device, task.info.modalities, timeout_s=timeout_s)
 
 
-def _load_rest(spec: RunSpec, task: Task, world: distributed.World, device: torch.device, metrics_memory: int | None = None) -> Context:
-    split = splits.load(spec.split, limit=spec.limit, progress=world.is_main)
+def _load_rest(
+    spec: RunSpec, task: Task, world: distributed.World, device: torch.device, metrics_memory: int | None = None, *, progress: bool = True
+) -> Context:
+    split = splits.load(spec.split, limit=spec.limit, progress=progress and world.is_main)
     if not split.clips:
         raise AvbenchError(f"split {spec.split} has no clips. {split.note}")
     with task.switches():
         task.begin(split)
+    _check_modalities(task, split)
     cache = cache_root() / "reference-features" / split.checksum[:16]
     options = MetricOptions(device=device, cache=cache, classes=frozenset(clip.label for clip in split.clips if clip.label))
     metrics = Metrics(spec.metrics or registry.default_metrics(spec.task), task, options, limit=metrics_memory)
-    spec = replace(spec, device=device.type)
+    spec = replace(spec, device=device.type, split=split.name)
     facts = identity.facts_of(
         spec, name=task.info.name, revision=task.info.revision, checksum=split.checksum, protocol=str(split.protocol),
-        checkpoint=identity.content_of_checkpoint(spec), plugin=identity.code_of_tokenizer(spec.tokenizer),
+        checkpoint=identity.content_of_checkpoint(spec),
+        plugin=identity.code_of_tokenizer(spec.tokenizer) if task.code is None else task.code,
     )  # fmt: skip
     return Context(spec=spec, device=device, world=world, task=task, split=split, metrics=metrics, facts=facts)
+
+
+def _check_modalities(task: Task, split: splits.Split) -> None:
+    lacking = task.info.modalities - split.protocol.modalities
+    if lacking:
+        makes = " and ".join(sorted(task.info.modalities))
+        raise UsageError(f"{task.info.name} makes {makes}; clips of {split.name} have no {' and no '.join(sorted(lacking))}")
 
 
 def _check_names(spec: RunSpec) -> None:
@@ -278,7 +275,7 @@ def _tracked(context: Context, wanted: Sequence[int]) -> Iterator[tuple[splits.B
     total = sum(min(size, len(context.split.clips) - k * size) for k in wanted)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not (total and context.world.is_main)) as progress:
+    with Progress(*columns, console=console, disable=not (total and context.world.is_main and context.progress)) as progress:
         task = progress.add_task(f"{context.spec.tokenizer} on {context.spec.split}", total=total)
         asked = time.perf_counter()
         for batch in splits.batches(context.split, size, wanted):

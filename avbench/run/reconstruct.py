@@ -3,8 +3,10 @@
 import torch
 
 from avbench import registry
+from avbench.data import splits
 from avbench.errors import UsageError
 from avbench.task import Card, DecoderSpec, Task, Words
+from avbench.tokenizer import Tokenizer
 from avbench.types import ClipBatch, RunSpec, Tokens
 
 
@@ -19,13 +21,24 @@ class Reconstruct(Task):
         cards=(Card(key="reference", title="reference"),),
     )
 
+    def __init__(self, tokenizer: Tokenizer | None = None) -> None:
+        """tokenizer: an object instead of the one that a run's spec names; no other process could load it."""
+        self.given = tokenizer
+
     def load(self, spec: RunSpec, device: torch.device) -> None:
         """The tokenizer."""
         if spec.generator is not None:
             raise UsageError("--generator goes with --task a2v, v2a or av; a reconstruction needs none")
-        self.tokenizer = registry.load_tokenizer(spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed)
+        if self.given is not None:
+            self.tokenizer, self.info = self.given, self.given.info
+            self.code = f"an object of {type(self.given).__module__}.{type(self.given).__qualname__}"  # nothing of it is ever reused
+            return
+        protocol = splits.protocol_of(spec.split)
+        self.tokenizer = registry.load_tokenizer(
+            spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed, protocol=protocol
+        )  # fmt: skip
         self.info = self.tokenizer.info
-        self.decoder = DecoderSpec(tokenizer=spec.tokenizer, checkpoint=spec.checkpoint, seed=spec.seed)
+        self.decoder = DecoderSpec(tokenizer=spec.tokenizer, checkpoint=spec.checkpoint, seed=spec.seed, protocol=protocol)
 
     def produce(self, reference: ClipBatch) -> Tokens:
         """The tokenizer's `encode`."""

@@ -161,6 +161,9 @@ def _value(info: MetricInfo, compute: Callable[[np.ndarray], float], rows: Rows,
 
 def _cost(context: Context, parts: list[BatchResult]) -> Iterator[MetricValue]:
     """Facts about speed and size. Timings differ from run to run, so they stand apart from the metrics."""
+    if context.spec.outputs is not None:
+        yield from (MetricValue(name=name, value=None, reason="made elsewhere") for name in ("encode_rtf", "decode_rtf", "parameters"))
+        return
     hardware = f"{context.device.type}, batch {context.spec.batch_size}"
     for stage in ("encode", "decode"):
         protocol = f"seconds of {stage} per second of clip, median over batches; {hardware}"

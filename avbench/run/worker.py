@@ -26,6 +26,7 @@ from torch import Tensor
 
 from avbench.contain import plugin_code
 from avbench.errors import AvbenchError
+from avbench.protocol import Protocol as ClipProtocol
 from avbench.run import payload
 from avbench.task import DecoderSpec, Task
 from avbench.types import ClipBatch
@@ -242,7 +243,13 @@ def _serve(connection: socket.socket) -> None:
     torch.set_num_threads(int(setup["threads"]))
     device = torch.device(setup["device"])
     try:
-        tokenizer = registry.load_tokenizer(setup["tokenizer"], checkpoint=setup["checkpoint"], device=device, seed=setup["seed"])
+        tokenizer = registry.load_tokenizer(
+            setup["tokenizer"],
+            checkpoint=setup["checkpoint"],
+            device=device,
+            seed=setup["seed"],
+            protocol=ClipProtocol(**setup["protocol"]),
+        )
     except (Exception, SystemExit) as error:
         _send(connection, {"error": str(error) if isinstance(error, AvbenchError) else f"{type(error).__name__}: {error}"})
         return

@@ -452,7 +452,7 @@ def test_a_file_that_ends_its_worker_keeps_its_pin(monkeypatch: pytest.MonkeyPat
     wanted = hashlib.sha256((folder / "a.mp4").read_bytes()).hexdigest()
     (tmp_path / "doomed_worker.py").write_text(
         "import os, av\nfrom avbench.data import media_worker, wire\n"
-        "media_worker.read_clip = lambda *_, **__: os._exit(9)\nwire.serve(media_worker.decode)\n"
+        "media_worker.read_protocol = lambda *_, **__: os._exit(9)\nwire.serve(media_worker.decode)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(files, "WORKER", "doomed_worker")

@@ -142,10 +142,10 @@ def test_the_stream_carries_no_encoder_settings(clips: ClipBatch) -> None:
 def test_opus_delays_nothing_and_keeps_every_sample(sample_rate: int, bit_rate: int, lag_48k: float) -> None:
     noise = 0.2 * torch.randn(2 * sample_rate, generator=torch.Generator().manual_seed(3))
     samples = torch.nn.functional.avg_pool1d(noise[None], 9, 1, 4, count_include_pad=False)[0]
-    decoded, rate = opus.decode(opus.encode_within(samples, sample_rate, bit_rate // 4, 2.0), 2.0)
-    assert (rate, decoded.shape) == (sample_rate, samples.shape)
+    decoded, rate = opus.decode(opus.encode_within(samples[None], sample_rate, bit_rate // 4, 2.0), 2.0)
+    assert (rate, decoded.shape) == (sample_rate, (1, *samples.shape))
     size = 2 * len(samples)
-    correlation = torch.fft.irfft(torch.fft.rfft(decoded, size) * torch.fft.rfft(samples, size).conj())
+    correlation = torch.fft.irfft(torch.fft.rfft(decoded[0], size) * torch.fft.rfft(samples, size).conj())
     peak = int(correlation.argmax())
     assert min(peak, size - peak) * 48_000 / sample_rate <= lag_48k
 
@@ -204,3 +204,19 @@ def test_rates_are_read(text: str, rate: int) -> None:
 def test_bad_variants_come_with_an_example(name: str) -> None:
     with pytest.raises(UsageError, match="for example"):
         registry.load_tokenizer(name)
+
+
+def test_opus_keeps_the_sides_of_stereo_apart() -> None:
+    protocol = Protocol(sample_rate=48_000, channels=2)
+    codec = registry.load_tokenizer("opus@96k", protocol=protocol)
+    time = torch.arange(96_000) / 48_000
+    sound = torch.stack([0.5 * torch.sin(2 * torch.pi * 440 * time), 0.5 * torch.sin(2 * torch.pi * 1_000 * time)])[None]
+    tokens = codec.encode(ClipBatch(audio=sound, fps=0.0, sample_rate=48_000))
+    assert 8 * tokens.length("audio", 0) / 2 <= 96_000
+    recon = codec.decode(tokens).audio
+    assert recon is not None
+    assert recon.shape == sound.shape
+    error = (recon - sound)[..., 4_800:-4_800].square().mean() / sound.square().mean()
+    assert error < 0.01
+    with pytest.raises(UsageError, match="not 6 channels"):
+        registry.load_tokenizer("opus", protocol=Protocol(channels=6))

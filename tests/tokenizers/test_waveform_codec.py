@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from avbench.errors import AvbenchError
+from avbench.protocol import Protocol
 from avbench.tokenizer import TokenizerInfo
 from avbench.tokenizers.waveform_codec import WaveformCodec
 from avbench.types import ClipBatch
@@ -62,8 +63,20 @@ def test_a_network_of_another_rate_is_resampled_to_at_both_edges(own_rate: int) 
     assert (recon.audio - clips.audio)[..., 100:-100].abs().max() < 0.01  # type: ignore[operator]
 
 
-def test_clips_without_sound_or_with_two_channels_are_refused() -> None:
+def test_stereo_is_coded_a_channel_at_a_time() -> None:
+    toy = Toy()
+    toy.protocol = Protocol(channels=2)
+    sound = 0.5 * torch.randn(2, 2, 4000, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    tokens = toy.encode(ClipBatch(audio=sound, fps=4.0, sample_rate=24_000))
+    alone = [Toy().encode(ClipBatch(audio=sound[:, [channel]], fps=4.0, sample_rate=24_000)) for channel in (0, 1)]
+    assert torch.equal(tokens.codes["audio"], torch.cat([part.codes["audio"] for part in alone], dim=2))
+    recon = toy.decode(tokens).audio
+    assert recon is not None
+    assert torch.equal(recon, torch.cat([Toy().decode(part).audio for part in alone], dim=1))
+    with pytest.raises(AvbenchError, match="damaged payload"):
+        Toy().decode(tokens)  # a mono split's
+
+
+def test_clips_without_sound_are_refused() -> None:
     with pytest.raises(AvbenchError, match="have none"):
         Toy().encode(ClipBatch(fps=4.0, sample_rate=24_000))
-    with pytest.raises(AvbenchError, match="2 channels"):
-        Toy().encode(ClipBatch(audio=torch.zeros(1, 2, 100), fps=4.0, sample_rate=24_000))

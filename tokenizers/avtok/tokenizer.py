@@ -8,13 +8,14 @@ from torch import Tensor
 from avbench.artifact import trained_on
 from avbench.errors import AvbenchError, UsageError
 from avbench.nn.mel import SAMPLE_RATE
+from avbench.protocol import Protocol, require
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.avtok import melbox
 from avbench.tokenizers.avtok.by_clip import check_codes, detokenize, tokenize
 from avbench.tokenizers.avtok.checkpoint import load_checkpoint
 from avbench.tokenizers.avtok.config import STREAMS
 from avbench.tokenizers.avtok.parts import count_parameters
-from avbench.tokenizers.edges import need_mono
+from avbench.tokenizers.edges import at_split_rate, need_mono
 from avbench.tokenizers.mel_vocoder import to_mel_rate, trim
 from avbench.tokenizers.vocoders import DEFAULT_VOCODER, load_vocoder
 from avbench.types import ClipBatch, Tokens
@@ -45,6 +46,9 @@ class AVTok:
         self.vocoder = load_vocoder(vocoder, options.device)
         self.device = options.device
         config = self.model.config
+        self.protocol = options.protocol or Protocol()
+        frames, size, _ = config.video.size
+        require(options.protocol, config.name, num_frames=frames, resolution=size, duration_s=Protocol().duration_s, channels=1)
         self.stream_lengths: dict[str, int] = {name: config.stream(name).length for name in STREAMS}
         self.vocab_size = config.quantizer.entries
         self.info = TokenizerInfo(
@@ -67,15 +71,16 @@ class AVTok:
         return Tokens(codes=streams, vocab_sizes=dict.fromkeys(streams, self.vocab_size), duration_s=_duration(batch))
 
     def decode(self, tokens: Tokens) -> ClipBatch:
-        """The clips, from the tokens alone: 16 frames over the duration, and 24 kHz audio of the vocoder."""
+        """The clips, from the tokens alone: 16 frames over the duration, and the vocoder's 24 kHz sound at the split's rate."""
         codes = self.split(tokens.codes)
         video = detokenize(self.model, "video", codes["video"], self.device) if "video" in codes else None
         audio = None
         if "audio" in codes:
             mel = melbox.from_box(detokenize(self.model, "audio", codes["audio"], self.device))
             audio = trim(self.vocoder(mel), tokens.duration_s)[:, None].cpu()
+            audio = at_split_rate(audio, SAMPLE_RATE, tokens.duration_s, self.protocol)
         frames = self.model.config.video.size[0]
-        return ClipBatch(video=video, audio=audio, fps=frames / tokens.duration_s, sample_rate=SAMPLE_RATE)
+        return ClipBatch(video=video, audio=audio, fps=frames / tokens.duration_s, sample_rate=self.protocol.sample_rate)
 
     def join(self, codes: dict[str, Tensor]) -> dict[str, Tensor]:
         """{"video": (B, 1, Lv), "audio": (B, 1, La)} -> {"joint": (B, 1, Lv + La)}."""

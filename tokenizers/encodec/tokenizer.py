@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor
 
+from avbench.protocol import Protocol
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.encodec.checkpoint import load_checkpoint
 from avbench.tokenizers.waveform_codec import WaveformCodec, pick_rate
@@ -21,6 +22,7 @@ class Encodec(WaveformCodec):
         """Variant: the bit rate. Raises UsageError for one that the model has not, AvbenchError where its weights are absent or damaged."""
         checkpoint = load_checkpoint(options.checkpoint, options.device)
         self.model, self.device = checkpoint.model, options.device
+        self.protocol = options.protocol or Protocol()
         config = self.model.config
         self.vocab_size, self.hop = config.codebook_size, config.hop_length
         bits_per_s = config.frame_rate * math.log2(self.vocab_size)

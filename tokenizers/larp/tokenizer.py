@@ -8,6 +8,7 @@ import torch
 from avbench import weights
 from avbench.artifact import MANIFEST, trained_on
 from avbench.errors import UsageError
+from avbench.protocol import require
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.avtok.by_clip import check_codes, detokenize, tokenize
 from avbench.tokenizers.avtok.checkpoint import load_checkpoint
@@ -46,6 +47,7 @@ class Larp:
         loaded = load(options.checkpoint, options.device)
         self.model, self.device = loaded.model, options.device
         config = self.model.config
+        require(options.protocol, config.name, num_frames=config.video.size[0], resolution=config.video.size[1])
         self.info = TokenizerInfo(
             name=config.name,
             revision=loaded.revision,

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from avbench.errors import UsageError
+from avbench.protocol import Protocol
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
 from avbench.tokenizers.waveform_codec import WaveformCodec
 from avbench.tokenizers.wavtokenizer.checkpoint import OFFICIAL, load_checkpoint, pulled
@@ -21,6 +22,7 @@ class WavTokenizer(WaveformCodec):
         variant = _variant(options.variants)
         checkpoint = load_checkpoint(options.checkpoint or pulled(variant or DEFAULT), options.device)
         self.model, self.device = checkpoint.model, options.device
+        self.protocol = options.protocol or Protocol()
         config = self.model.config
         if variant is not None and config.name != f"wavtokenizer@{variant}":
             raise UsageError(f"{options.checkpoint} is {config.name}, not wavtokenizer@{variant}; leave the variant out to take what it is")
