@@ -101,6 +101,14 @@ def _beat(store: distributed.Store, rank: int) -> None:
 
 
 def join() -> World:
+    """The world that torchrun describes in the environment, and a place to meet there."""
+    world = described()
+    if world.size > 1:
+        _store()
+    return world
+
+
+def described() -> World:
     """The world that torchrun describes in the environment.
 
     Raises UsageError where the environment names a number of processes and not how to reach them.
@@ -117,7 +125,6 @@ def join() -> World:
             f"WORLD_SIZE is {size}, but {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set: unset WORLD_SIZE, or start "
             f"with torchrun --nproc-per-node {size} -m avbench ..."
         )
-    _store()
     return World(rank=rank, size=size, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
 
 

@@ -15,7 +15,7 @@ from avbench import registry
 from avbench.contain import plugin_code, time_limit
 from avbench.errors import AvbenchError
 from avbench.run import payload
-from avbench.run.conform import check_duration, check_info, conform
+from avbench.run.conform import check_duration, check_info, conform, most_codes
 from avbench.run.worker import TIMEOUT_S, Worker, room_for
 from avbench.switches import Apart, Switches
 from avbench.task import DecoderSpec
@@ -118,7 +118,7 @@ class _Trial:
 
     def tokens(self, clips: ClipBatch) -> str:
         tokens = self.encode(clips)
-        payload.check(tokens, len(clips))
+        payload.check(tokens, len(clips), most_codes=most_codes(clips))
         check_duration(tokens, clips)
         streams = ", ".join(f"{s}: {tuple(c.shape)} of {tokens.vocab_sizes[s]:,}" for s, c in tokens.codes.items())
         return f"{streams}; {len(payload.to_bytes(tokens, 0)):,} bytes a clip"

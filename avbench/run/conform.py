@@ -57,6 +57,11 @@ def duration_s(clips: ClipBatch) -> float:
     return clips.audio.shape[2] / clips.sample_rate
 
 
+def most_codes(clips: ClipBatch) -> int:
+    """More codes than this are no tokens of a clip: twice the numbers that it has itself, picture and sound."""
+    return sum(2 * part[0].numel() for part in (clips.video, clips.audio) if part is not None)
+
+
 def conform(reference: ClipBatch, recon: ClipBatch, modalities: frozenset[str]) -> ClipBatch:
     """`recon` with the reference's ids, on its device, audio trimmed. Raises AvbenchError where it does not fit."""
     if not isinstance(recon, ClipBatch):

@@ -10,7 +10,7 @@ import torch
 from avbench.contain import plugin_code, time_limit
 from avbench.errors import AvbenchError
 from avbench.run import payload
-from avbench.run.conform import check_duration, conform
+from avbench.run.conform import check_duration, conform, most_codes
 from avbench.run.worker import TIMEOUT_S, CannotLoad, Decoder, room_for
 from avbench.task import Task
 from avbench.types import ClipBatch, ClipFailure, Tokens
@@ -115,7 +115,7 @@ def _encode(task: Task, reference: ClipBatch, timeout_s: float) -> Encoded:
     if given.video is not None and given.video.is_cuda:
         torch.cuda.synchronize(given.video.device)
     encoded = time.perf_counter()
-    payload.check(tokens, len(reference))
+    payload.check(tokens, len(reference), most_codes=most_codes(reference))
     check_duration(tokens, reference)
     payloads = {clip_id: payload.to_bytes(tokens, number) for number, clip_id in enumerate(reference.ids)}
     return Encoded(payloads=payloads, seconds={"encode": encoded - started, "payload": time.perf_counter() - encoded})

@@ -94,14 +94,18 @@ def format_of(payload: bytes) -> bytes:
     return repr((duration_s, [_kind(stream) for stream in streams])).encode()
 
 
-def check(tokens: Tokens, batch_size: int) -> None:
+def check(tokens: Tokens, batch_size: int, *, most_codes: int | None = None) -> None:
     """Raise AvbenchError unless `tokens` are what `Tokens` promises, for `batch_size` clips. Names stream, clip, position and value.
 
+    most_codes: of a clip, over all streams; told before the codes are looked at.
     `to_bytes` makes the same checks of one clip, so that a single bad clip can fail without its batch.
     """
     _check_structure(tokens)
     if len(tokens) != batch_size:
         raise AvbenchError(f"tokens hold {len(tokens)} clips, but {batch_size} were encoded")
+    found = sum(codes.shape[1] * codes.shape[2] for codes in tokens.codes.values())
+    if most_codes is not None and found > most_codes:
+        raise AvbenchError(f"tokens are {found:,} codes a clip; {most_codes:,} are as many as can be of use")
     for clip in range(batch_size):
         for name in tokens.codes:
             _codes_in_use(tokens, _describe(tokens, name, clip), clip)

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from avbench import world
 from avbench.errors import AvbenchError, UsageError
 from avbench.files import disk_errors
 from avbench.train import checkpoint, recipes
@@ -342,6 +343,7 @@ def make_accelerator(device: str) -> Accelerator:
         raise UsageError(f'unknown device "{device}"; auto, cpu or cuda')
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"no CUDA device here for --device {device}; cpu or auto")
+    world.described()  # half an environment of torchrun is told in words
     torch.set_float32_matmul_precision("high")  # TF32 for what is left in float32 on a CUDA device
     torch.backends.cudnn.benchmark = True
     return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision="no")

@@ -189,3 +189,14 @@ def test_a_bad_clip_under_torchrun_is_no_crash(clip_folder: Path, tmp_path: Path
     assert "1 of 2 clips failed: " in done.stderr
     assert "under torchrun the exit code is 0" in done.stderr
     assert "FAILED" not in done.stderr
+
+
+def test_a_training_with_half_an_environment_of_torchrun_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("accelerate")
+    from avbench.train.loop import make_accelerator
+
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(UsageError, match="WORLD_SIZE is 4, but RANK"):
+        make_accelerator("cpu")

@@ -194,3 +194,10 @@ def test_raw_video_packs_to_its_own_bytes() -> None:
     tokens = Tokens(codes={"video": torch.from_numpy(pixels)[None, None]}, vocab_sizes={"video": 256}, duration_s=4.096)
     assert payload.to_bytes(tokens, 0).endswith(pixels.astype(np.uint8).tobytes())
     assert torch.equal(round_trip(tokens).codes["video"], tokens.codes["video"])
+
+
+def test_more_codes_than_the_clip_has_numbers_are_refused_before_they_are_looked_at() -> None:
+    codes = torch.zeros(1, 1, 1, dtype=torch.int64).expand(4, 1, 2**24)  # half a gigabyte, if somebody writes it out
+    tokens = Tokens(codes={"a": codes, "b": codes}, vocab_sizes={"a": 2, "b": 2}, duration_s=4.096)
+    with pytest.raises(AvbenchError, match="tokens are 33,554,432 codes a clip; 1,769,472 are as many as can be of use"):
+        payload.check(tokens, 4, most_codes=1_769_472)
