@@ -25,7 +25,7 @@ TIMEOUT = click.option(
     type=click.FloatRange(min=0, min_open=True),
     default=1800,
     show_default=True,
-    help="Seconds for encode, decode or a metric of a batch; what takes longer is a failed clip.",
+    help="Seconds for encode or decode of a batch; what takes longer is a failed clip.",
 )
 
 

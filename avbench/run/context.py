@@ -25,7 +25,7 @@ class Context:
     split: Split
     metrics: Metrics
     facts: dict[str, Any]
-    timeout_s: float = TIMEOUT_S  # for encode, decode or a metric of a batch
+    timeout_s: float = TIMEOUT_S  # for encode or decode of a batch
     progress: bool = True  # bars on stderr
 
     @property

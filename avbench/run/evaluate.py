@@ -48,7 +48,7 @@ def evaluate(
 
     task: not loaded yet; None: the one that `spec.task` names. isolate: decode in another interpreter. Without it a tokenizer may hand
     its decoder more than bytes: for measuring the cost; the manifest says so. A task without a `decoder` decodes here in any case.
-    timeout_s: for encode, decode or a metric of a batch. metrics_memory: bytes that metrics' networks may take at once, or the largest of
+    timeout_s: for encode or decode of a batch. metrics_memory: bytes that metrics' networks may take at once, or the largest of
     them; None: half of what is free. progress: bars on stderr.
     """
     _check_names(spec)
@@ -229,9 +229,7 @@ def _pass(
     if names:
         metrics = {name: context.metrics[name] for name in context.metrics if name in names}
         ids = [clip.id for clip in context.split.clips[batch.index * size : (batch.index + 1) * size]]
-        result = measure_batch(
-            metrics, reconstructions, failures, index=batch.index, ids=ids, device=context.device, timeout_s=context.timeout_s
-        )
+        result = measure_batch(metrics, reconstructions, failures, index=batch.index, ids=ids, device=context.device)
         seconds |= {**result.seconds, "read": waited, "total": time.perf_counter() - started + waited}
         store.save(replace(result, seconds=seconds, measured={name: context.metrics.row_keys[name] for name in metrics}))
     return reconstructions

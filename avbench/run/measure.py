@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from avbench.contain import plugin_code, time_limit
+from avbench.contain import plugin_code
 from avbench.errors import AvbenchError
 from avbench.metric import Metric, MetricUnavailable
 from avbench.run.passage import Reconstruction, total
 from avbench.run.store import BatchResult, ClipRow
-from avbench.run.worker import TIMEOUT_S, peak_memory_mb
+from avbench.run.worker import peak_memory_mb
 from avbench.switches import fixed
 from avbench.types import ClipFailure
 
@@ -25,10 +25,9 @@ def measure_batch(
     index: int,
     ids: Sequence[str],
     device: torch.device,
-    timeout_s: float = TIMEOUT_S,
 ) -> BatchResult:
-    """Rows (in the order of `ids`), features and timings of batch number `index`. timeout_s: for each metric."""
-    measured = [_measure(metrics, clips, timeout_s) for clips in reconstructions]
+    """Rows (in the order of `ids`), features and timings of batch number `index`."""
+    measured = [_measure(metrics, clips) for clips in reconstructions]
     return BatchResult(
         index=index,
         rows=_in_order(ids, [row for part in measured for row in part.rows], failures),
@@ -45,7 +44,7 @@ class _Measured:
     seconds: dict[str, float]
 
 
-def _measure(metrics: Mapping[str, Metric], clips: Reconstruction, timeout_s: float) -> _Measured:
+def _measure(metrics: Mapping[str, Metric], clips: Reconstruction) -> _Measured:
     values: list[dict[str, float | None]] = [{} for _ in clips.reference.ids]
     errors: list[dict[str, str]] = [{} for _ in clips.reference.ids]
     features: dict[str, np.ndarray] = {}
@@ -53,7 +52,7 @@ def _measure(metrics: Mapping[str, Metric], clips: Reconstruction, timeout_s: fl
     given = clips.copy()
     for name, metric in metrics.items():
         started = time.perf_counter()
-        rows, reasons = _update(metric, given, clips, timeout_s)
+        rows, reasons = _update(metric, given, clips)
         # Metrics share what they get, and features of it, until one writes into it. Comparing takes as long as PSNR, so only a plugin's
         # are looked at; tests/run/test_measure.py has every one of ours leave its clips as they were.
         if not type(metric).__module__.startswith("avbench.") and not given.same_as(clips):
@@ -71,18 +70,18 @@ def _measure(metrics: Mapping[str, Metric], clips: Reconstruction, timeout_s: fl
     return _Measured(rows=rows_out, features=features, seconds=seconds)
 
 
-def _update(metric: Metric, given: Reconstruction, clips: Reconstruction, timeout_s: float) -> tuple[np.ndarray | None, dict[int, str]]:
+def _update(metric: Metric, given: Reconstruction, clips: Reconstruction) -> tuple[np.ndarray | None, dict[int, str]]:
     """A metric's rows (B, ...), NaN for clips on which it raised, and the reasons; None where it raised on all.
 
     given: what it gets, `clips` that may be written into.
     """
     try:
-        return _rows(metric, given, timeout_s), {}
+        return _rows(metric, given), {}
     except (AvbenchError, MetricUnavailable) as error:
         if len(clips.reference) == 1:
             return None, {0: str(error)[:300]}
     singles = [clips.select(clip) for clip in range(len(clips.reference))]
-    alone = [_update(metric, single.copy(), single, timeout_s) for single in singles]
+    alone = [_update(metric, single.copy(), single) for single in singles]
     shape = next((rows.shape for rows, _ in alone if rows is not None), None)
     reasons = {clip: reason[0] for clip, (_, reason) in enumerate(alone) if reason}
     if shape is None:
@@ -90,8 +89,8 @@ def _update(metric: Metric, given: Reconstruction, clips: Reconstruction, timeou
     return np.concatenate([np.full(shape, np.nan) if rows is None else rows for rows, _ in alone]), reasons
 
 
-def _rows(metric: Metric, clips: Reconstruction, timeout_s: float) -> np.ndarray:
-    with plugin_code("", MetricUnavailable), time_limit(timeout_s), fixed():
+def _rows(metric: Metric, clips: Reconstruction) -> np.ndarray:
+    with plugin_code("", MetricUnavailable), fixed():
         array = metric.update(clips.reference, clips.recon, clips.tokens).detach().float().cpu().numpy()
         if array.ndim == 0 or array.shape[0] != len(clips.reference):
             raise ValueError(f"{metric.info.name} gave rows of shape {array.shape} for {len(clips.reference)} clips")

@@ -32,7 +32,7 @@ from avbench.task import DecoderSpec, Task
 from avbench.types import ClipBatch
 
 LOAD_TIMEOUT_S = 900.0
-TIMEOUT_S = 1800.0  # for encode, decode or a metric of a batch: generous, a network on a busy CPU takes minutes (--timeout)
+TIMEOUT_S = 1800.0  # for encode or decode of a batch: generous, a network on a busy CPU takes minutes (--timeout)
 MAX_HEADER = 2**16
 ROOM = 4  # times what the clips themselves have: more is not taken, less is seen by its shape, or trimmed
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8,
