@@ -85,7 +85,7 @@ def generation_runs(runs_dir):
     for clip in CLIPS[:2]:
         write_sample(samples, tone_clip(clip), tone_clip(clip, hertz=300, shade=0.3), panels("av"))
     for task, made in TARGETS.items():
-        rows = [{**clip_row(clip, 0.0, label=HOSTILE), "metrics": {"av_align": 0.2 + k / 10}} for k, clip in enumerate(CLIPS[:3])]
+        rows = [{**clip_row(clip, 0.0, label=HOSTILE), "metrics": {"ib_score": 0.2 + k / 10}} for k, clip in enumerate(CLIPS[:3])]
         spec = {"task": task, "generator": f"out/{HOSTILE}", "temperature": 0.9, "top_k": 50, "top_p": 0.95, "guidance": 1.5, "seed": 3}
         changes = {f"spec__{key}": value for key, value in spec.items()}
         generator = save_run(runs_dir, f"{task}-0", "codec/ar-mini", rows, modalities=made, **changes)
