@@ -5,6 +5,7 @@
 <!-- not run: WHY -->    the next block is only parsed
 """
 
+import json
 import os
 import re
 import shlex
@@ -109,6 +110,27 @@ def test_every_code_block_of_a_page_runs(page: Path, place: Path, monkeypatch: p
                 execute(line, place, monkeypatch)
     if page.stem == "report":
         assert len(list((place / "site" / "media").rglob("reference.flac"))) == 2  # the clips that were asked for can be played
+
+
+def test_the_script_of_the_readme_runs(place: Path) -> None:
+    """Six lines from a folder to two tables."""
+    script = next(block for block in blocks(ROOT / "README.md") if block.code.startswith("import avbench"))
+    assert len(script.lines) <= 6
+    done = subprocess.run([sys.executable, "-c", script.code], cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "ci_low" in done.stdout
+
+
+def test_the_notebook_runs_from_a_folder_to_a_plot(place: Path) -> None:
+    """Its cells in order, in one interpreter, as a kernel runs them."""
+    notebook = json.loads((ROOT / "docs" / "avbench.ipynb").read_text(encoding="utf-8"))
+    code = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
+    environment = {**os.environ, "MPLBACKEND": "agg"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "h264@60k-opus@24k" in done.stdout
+    assert (place / "rate.png").stat().st_size > 10_000
+    assert all(not cell.get("outputs") for cell in notebook["cells"])
 
 
 @pytest.mark.parametrize("name", sorted(name for name, plugin in plugins("metric").items() if plugin.distribution == "avbench"))

@@ -73,10 +73,11 @@ def test_every_file_of_the_readmes_tree_is_there() -> None:
     tree = next(block for block in BLOCKS if block.startswith("metrics/"))
     folder = ""
     for line in tree.splitlines():
-        name = line.strip().split()[0]
-        folder = name if not line.startswith(" ") else folder
-        path = folder if not line.startswith(" ") else folder + name
-        assert list(ROOT.glob(path.rstrip("/"))), f"{path} is in the README and not in the repository"
+        names = re.match(r"\s*(\S+(?:, \S+)*)", line)[1].split(", ")
+        folder = names[0] if not line.startswith(" ") else folder
+        for name in names:
+            path = folder if not line.startswith(" ") else folder + name
+            assert list(ROOT.glob(path.rstrip("/"))), f"{path} is in the README and not in the repository"
 
 
 def test_the_readmes_tables_and_code_are_up_to_date() -> None:
