@@ -73,7 +73,7 @@ def test_every_file_of_the_readmes_tree_is_there() -> None:
     tree = next(block for block in BLOCKS if block.startswith("metrics/"))
     folder = ""
     for line in tree.splitlines():
-        names = re.match(r"\s*(\S+(?:, \S+)*)", line)[1].split(", ")
+        names = re.match(r"\s*([^\s,]+(?:, [^\s,]+)*)", line)[1].split(", ")
         folder = names[0] if not line.startswith(" ") else folder
         for name in names:
             path = folder if not line.startswith(" ") else folder + name
