@@ -10,7 +10,7 @@ from torch import Tensor
 
 from avbench import weights
 from avbench.metric import GENERATION, MetricInfo, MetricOptions, PerClipMetric
-from avbench.metrics.features import synchformer, synchformer_inputs
+from avbench.metrics.features import synchformer
 from avbench.metrics.features.synchformer import OFFSETS, Synchformer
 from avbench.types import ClipBatch, Tokens
 
@@ -27,8 +27,8 @@ def desync(model: Synchformer, video: Tensor, audio: Tensor, fps: float, sample_
 @torch.inference_mode()
 def logits(model: Synchformer, frames: Tensor, sound: Tensor, fps: float, sample_rate: int) -> Tensor:
     """Logits (2, 21) of the offsets in the first and the last 4.8 s of one clip (T, 3, H, W), (C, N), all on the model's device."""
-    seen = synchformer_inputs.video_segments(frames, fps)
-    heard = synchformer_inputs.audio_segments(sound, sample_rate, len(frames) / fps)
+    seen = synchformer.video_segments(frames, fps)
+    heard = synchformer.audio_segments(sound, sample_rate, len(frames) / fps)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 would make the numbers depend on the machine
         return model(seen, heard)  # type: ignore[no-any-return]
 

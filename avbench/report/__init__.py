@@ -1,7 +1,6 @@
 """`avbench report`: a static site of the runs at hand. No server, no network; everything that comes from data is escaped.
 
 site.py       collects the runs, writes the pages, puts the finished folder in place
-tasks.py      what pages say of a task, and what of a clip stands beside the rows: its reference, or condition and real clip
 facts.py      what a run's files tell beside its values: provenance, the command that repeats it
 gallery.py    which clips are shown with which media and metrics; worst and best ones
 training.py   training runs: loss curves, held-out quality, pictures over time

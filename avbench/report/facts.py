@@ -1,18 +1,20 @@
-"""What the files of a run tell beside its values: its track, its provenance, and the commands that repeat it."""
+"""What the files of a run tell beside its values: its track, its provenance, and the commands that repeat it; and what pages
+say and show of its task, in the task's own words (avbench/task.py).
+"""
 
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from avbench import registry
 from avbench.board.results import MAX_TEXT, RunResult, clean, read_json
 from avbench.errors import AvbenchError
-from avbench.report.tasks import words_of
-from avbench.task import MODALITIES
+from avbench.task import MODALITIES, Words
 from avbench.types import RunSpec
 
 TRACKS = ("video", "audio", "audio-video")
-DRAWN = {"temperature": "temperature", "guidance": "guidance", "top_k": "top-k", "top_p": "top-p", "chain": "chain", "seed": "seed"}
+SAMPLED = {"temperature": "temperature", "guidance": "guidance", "top_k": "top-k", "top_p": "top-p", "chain": "chain", "seed": "seed"}
 MAX_FACTS = 200  # of one section of the provenance page
 MAX_LIST = 12  # items of a list that are shown
 MAX_DEPTH = 4
@@ -114,7 +116,7 @@ def _generation(run: RunResult, spec: Mapping[str, Any]) -> Iterator[Section]:
             ("revision", run.revision),
             ("generator", _text(spec.get("generator") or found)),
         ]
-        facts += [(title, _text(spec.get(key, "not stated"))) for key, title in DRAWN.items()]
+        facts += [(title, _text(spec.get(key, "not stated"))) for key, title in SAMPLED.items()]
     yield Section(title="Generation", facts=tuple(facts))
 
 
@@ -154,3 +156,20 @@ def _text(value: Any) -> str:
 
 def _nested(value: list[Any]) -> bool:
     return any(isinstance(item, list | dict) for item in value)
+
+
+def words_of(task: str) -> Words:
+    """What pages say of `task`."""
+    return registry.load_task(task).words
+
+
+def shown_of(task: str, kind: str, modalities: frozenset[str]) -> frozenset[str]:
+    """Modalities that a row shows: what it made, not its condition again. Controls that are whole real clips say so by their modalities."""
+    made = words_of(task).shows
+    return made | modalities if kind == "control" else made
+
+
+def kind_of(task: str, kind: str, name: str) -> str:
+    """The kind of a row, and of a control of real clips which clips they are."""
+    control = words_of(task).controls.get(name) if kind == "control" else None
+    return f"{kind}: {control}" if control else kind

@@ -1,6 +1,6 @@
 """The gallery of a group of runs: which clips are shown, with which media, and each clip's metrics under each tokenizer.
 
-A clip has one card or two of its own (tasks.py: the reference; or the condition and the real clip) and one for each run.
+A clip has one card or two of its own (facts.py: the reference; or the condition and the real clip) and one for each run.
 
 Shown are the clips that some run has a sample of, and each run's worst and best by every metric: those are found over all clips,
 whether or not their media were saved. The page gets the numbers of shown clips only, so that it stays light.
@@ -15,8 +15,7 @@ from avbench.board.clips import is_number, read_rows
 from avbench.board.columns import Column
 from avbench.board.results import MAX_NAME, MAX_TEXT, RunResult, clean
 from avbench.board.table import Group, Row
-from avbench.report.facts import RunFacts
-from avbench.report.tasks import kind_of, shown_of, words_of
+from avbench.report.facts import RunFacts, kind_of, shown_of, words_of
 from avbench.run.samples import has_sample, sample_name
 from avbench.task import Card
 

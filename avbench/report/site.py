@@ -17,11 +17,10 @@ from avbench.board.table import Group, Row, build_all
 from avbench.errors import AvbenchError, UsageError
 from avbench.files import open_regular
 from avbench.report import pages, plot
-from avbench.report.facts import read_facts
+from avbench.report.facts import read_facts, words_of
 from avbench.report.gallery import Gallery, GroupRun
 from avbench.report.gallery import build as build_gallery
 from avbench.report.rate import rate_plots
-from avbench.report.tasks import words_of
 from avbench.report.training import comparisons, read_trainings
 from avbench.run.samples import slug
 from avbench.types import DEFAULT_TASK

@@ -23,7 +23,7 @@ from avbench.generate.space import StreamShape, TokenSpace
 from avbench.generate.tasks import Layout
 from avbench.generate.trainee import GeneratorTrainee, TokenBatch
 from avbench.metrics import imagebind
-from avbench.metrics.features import clap, synchformer_inputs, vggish
+from avbench.metrics.features import clap, synchformer, vggish
 from avbench.metrics.features.imagebind import ImageBind
 from avbench.metrics.features.synchformer import Synchformer
 from avbench.nn.pretrained import aisfx, i3d, lpips
@@ -135,7 +135,7 @@ def scored() -> Tensor:
 
 def synchronised() -> Tensor:
     """Without its filter bank, which torchaudio makes with numbers."""
-    segments = synchformer_inputs.video_segments(video()[0], 3.90625)
+    segments = synchformer.video_segments(video()[0], 3.90625)
     return Synchformer().to(CUDA)(segments, torch.zeros(len(segments), 128, 66, device=CUDA))
 
 

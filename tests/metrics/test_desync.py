@@ -15,7 +15,7 @@ from avbench import registry, weights
 from avbench.errors import AvbenchError
 from avbench.metric import MetricOptions, MetricUnavailable
 from avbench.metrics import desync as metric
-from avbench.metrics.features import synchformer, synchformer_inputs
+from avbench.metrics.features import synchformer
 from avbench.metrics.features.synchformer import Synchformer, SynchformerConfig
 from avbench.types import ClipBatch, Tokens
 
@@ -62,34 +62,34 @@ def test_the_published_size_is_the_authors() -> None:
 
 def test_frames_are_held_by_time_and_start_again_by_hand() -> None:
     """Frame k is shown from 0.256 k s on, and the first again from 4.096 s on: in units of 0.04 s from 6.4 k and from 102.4 on."""
-    shown = synchformer_inputs.frame_indices(16, FPS).tolist()
+    shown = synchformer.frame_indices(16, FPS).tolist()
     assert len(shown) == 120
     assert shown[:14] == [0] * 7 + [1] * 6 + [2]
     assert shown[32] == 5  # 32 x 0.04 s = 5 x 0.256 s
     assert shown[96:] == [15] * 7 + [0] * 6 + [1] * 7 + [2] * 4
-    assert synchformer_inputs.frame_indices(300, 30.0).tolist() == [number * 6 // 5 for number in range(250)]
-    assert synchformer_inputs.frame_indices(16, 16 / 4.8).tolist() == [number * 2 // 15 for number in range(120)]
+    assert synchformer.frame_indices(300, 30.0).tolist() == [number * 6 // 5 for number in range(250)]
+    assert synchformer.frame_indices(16, 16 / 4.8).tolist() == [number * 2 // 15 for number in range(120)]
 
 
 @pytest.mark.parametrize(("num_shown", "starts"), [(120, [*range(0, 112, 8)]), (127, [*range(0, 112, 8)]), (136, [*range(0, 128, 8)])])
 def test_the_first_and_last_14_segments_by_hand(num_shown: int, starts: list[int]) -> None:
-    assert synchformer_inputs.segment_starts(num_shown) == starts
+    assert synchformer.segment_starts(num_shown) == starts
 
 
 def test_of_a_clip_of_12_s_the_middle_is_left_out() -> None:
     """300 frames have 36 segments, of which 28 are looked at."""
-    starts = synchformer_inputs.segment_starts(300)
+    starts = synchformer.segment_starts(300)
     assert starts == [*range(0, 112, 8), *range(176, 288, 8)]
     video = torch.linspace(0, 1, 300).view(300, 1, 1, 1).expand(-1, 3, 8, 8)
-    segments = synchformer_inputs.video_segments(video, 25.0)
+    segments = synchformer.video_segments(video, 25.0)
     assert segments.shape == (28, 16, 3, 224, 224)
     assert ((segments[:, 0, 0, 0, 0] + 1) / 2 * 299).round().int().tolist() == starts
-    assert synchformer_inputs.audio_segments(torch.zeros(1, 192_000), 16_000, 12.0).shape == (28, 128, 66)
+    assert synchformer.audio_segments(torch.zeros(1, 192_000), 16_000, 12.0).shape == (28, 128, 66)
 
 
 def test_sound_starts_again_where_the_clip_ends() -> None:
     sound = chord(16_000)[0]  # 65,536 samples
-    looped = synchformer_inputs.looped(sound, 16_000, 4.096, 76_800)
+    looped = synchformer.looped(sound, 16_000, 4.096, 76_800)
     assert torch.equal(looped[:65_536], sound[0])
     assert torch.equal(looped[65_536:], sound[0, :11_264])
 
@@ -97,7 +97,7 @@ def test_sound_starts_again_where_the_clip_ends() -> None:
 @pytest.mark.parametrize("lacking", [-5, 0, 100])
 def test_sound_keeps_the_clips_time_when_it_is_longer_or_shorter(lacking: int) -> None:
     """A codec's few samples more or less must not shift the second round against the picture."""
-    looped = synchformer_inputs.looped(torch.ones(1, 65_536 - lacking), 16_000, 4.096, 76_800)
+    looped = synchformer.looped(torch.ones(1, 65_536 - lacking), 16_000, 4.096, 76_800)
     silent = max(lacking, 0)
     assert torch.equal(looped[:65_536], torch.cat([torch.ones(65_536 - silent), torch.zeros(silent)]))
     assert bool((looped[65_536:] == 1).all())
@@ -106,14 +106,14 @@ def test_sound_keeps_the_clips_time_when_it_is_longer_or_shorter(lacking: int) -
 def test_stereo_is_averaged_and_24_khz_resampled() -> None:
     """A tone of 1 kHz at 24 kHz is the same tone at 16 kHz, but for the resampler's edges."""
     tone, expected = (torch.sin(6.283185307179586 * 1000 * torch.arange(round(4.096 * rate)) / rate) for rate in (24_000, 16_000))
-    looped = synchformer_inputs.looped(torch.stack([2 * tone, torch.zeros_like(tone)]), 24_000, 4.096, 65_536)
+    looped = synchformer.looped(torch.stack([2 * tone, torch.zeros_like(tone)]), 24_000, 4.096, 65_536)
     torch.testing.assert_close(looped[100:-100], expected[100:-100], atol=5e-3, rtol=0)
 
 
 def test_pictures_are_scaled_cropped_and_normalised_by_hand() -> None:
     video = torch.zeros(16, 3, 112, 224)
     video[..., 112:] = 1  # black left half, white right half; 224 x 448 when scaled, the middle 224 columns of which are kept
-    segments = synchformer_inputs.video_segments(video, FPS)
+    segments = synchformer.video_segments(video, FPS)
     assert segments.shape == (14, 16, 3, 224, 224)
     assert bool((segments[..., :108] == -1).all())
     assert bool((segments[..., 116:] > 1 - 1e-5).all())
@@ -123,7 +123,7 @@ def test_pictures_are_scaled_cropped_and_normalised_by_hand() -> None:
 def test_log_mel_of_silence_and_of_a_tone_by_hand() -> None:
     """Silence: log 1e-6 in 65 frames, then the frame that is 0 before normalisation. A tone of 1 kHz peaks in the band about it."""
     time = torch.arange(10_240) / 16_000
-    silence, tone = synchformer_inputs.log_mel(torch.stack([torch.zeros(10_240), torch.sin(6.283185307179586 * 1000 * time)]))
+    silence, tone = synchformer.log_mel(torch.stack([torch.zeros(10_240), torch.sin(6.283185307179586 * 1000 * time)]))
     assert silence.shape == (128, 66)
     assert torch.allclose(silence[:, :65], torch.tensor((-13.815511 + 4.2677393) / (2 * 4.5689974)))
     assert torch.allclose(silence[:, 65], torch.tensor(4.2677393 / (2 * 4.5689974)))
