@@ -47,7 +47,8 @@ def _distance(mean_a: np.ndarray, factor_a: np.ndarray, mean_b: np.ndarray, fact
     """Factors are (D, K) with cov = factor @ factor.T, so Tr(cov) is the sum of the factor's squares."""
     shift = float(np.square(mean_a - mean_b).sum())
     traces = float(np.square(factor_a).sum() + np.square(factor_b).sum())
-    return max(shift + traces - 2 * _nuclear_norm(factor_a.T @ factor_b), 0.0)  # below 0 only by rounding
+    nuclear_norm = float(np.linalg.svd(factor_a.T @ factor_b, compute_uv=False).sum())
+    return max(shift + traces - 2 * nuclear_norm, 0.0)  # below 0 only by rounding
 
 
 def _factor(cov: np.ndarray) -> np.ndarray:
@@ -62,7 +63,3 @@ def _factor_of(centred: np.ndarray) -> np.ndarray:
         return scaled.T
     upper = np.asarray(np.linalg.qr(scaled, mode="r"))  # cov = upper^T upper
     return upper.T
-
-
-def _nuclear_norm(matrix: np.ndarray) -> float:
-    return float(np.linalg.svd(matrix, compute_uv=False).sum())

@@ -52,7 +52,8 @@ class Fvd:
         def extract(positions: list[int]) -> Tensor:
             return i3d.logits(self.model, reference_video[positions])
 
-        kept = cached_features(self.cache, KEY, reference.ids or _unnamed(len(reference)), extract)
+        ids = reference.ids or ("",) * len(reference)  # equal ids: the cache declines to keep them
+        kept = cached_features(self.cache, KEY, ids, extract)
         made = features_of(recon.video, KEY, lambda _: i3d.logits(self.model, recon_video))
         return torch.stack([kept, made], dim=1)
 
@@ -64,8 +65,3 @@ class GFvd(Fvd):
     """FVD of generated clips: the same distance, between the test split's clips and as many generated ones."""
 
     info = of_generated(Fvd.info)
-
-
-def _unnamed(count: int) -> tuple[str, ...]:
-    """Clips without an id share the empty one, which the cache declines to keep."""
-    return ("",) * count

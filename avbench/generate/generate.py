@@ -82,7 +82,7 @@ class Generation:
     def _generate(self, clips: ClipBatch) -> Tokens:
         """All of them at once."""
         condition = self._condition(clips)
-        prompt = self._prompt(clips, condition)
+        prompt = self.layout.prompt(self.task, condition or self.layout.class_ids(clips.labels))
         noise = uniforms(self.seed, clips.ids, self.plan.length - self.plan.prompt)
         if not self.how.chain:
             return self.layout.space.to_tokens(condition | self._parts(self._sample(self.plan, prompt, noise)))
@@ -109,9 +109,6 @@ class Generation:
         if space_of(self.tokenizer, tokens) != self.layout.space:
             raise AvbenchError(f"{self.info.name} gives tokens of another shape than those that the generator learned")
         return {modality: self.layout.space.to_ids(tokens.codes)[modality].cpu()}
-
-    def _prompt(self, clips: ClipBatch, condition: dict[str, Tensor]) -> Tensor:
-        return self.layout.prompt(self.task, condition or self.layout.class_ids(clips.labels))
 
     def _parts(self, sampled_BN: Tensor) -> dict[str, Tensor]:
         targets = TARGETS[self.task]

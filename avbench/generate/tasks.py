@@ -133,7 +133,7 @@ class Layout:
         if set(condition) != {modality}:
             raise ValueError(f"the prompt of {task} is made of {modality} alone, not of {', '.join(sorted(condition))}")
         ids = condition[modality]
-        marker = [ids.new_full((len(ids), 1), self._marker(task))] if self._has_marker(task) else []
+        marker = [ids.new_full((len(ids), 1), self.null + 1 + ("a2v", "v2a").index(task))] if self._has_marker(task) else []
         return torch.cat([*marker, ids, ids.new_full((len(ids), 1), self.sep)], dim=1)
 
     def dropped(self, task: GenerationTask, prompt: Tensor) -> Tensor:
@@ -165,9 +165,6 @@ class Layout:
 
     def _has_marker(self, task: GenerationTask) -> bool:
         return len(self.tasks) > 1 and task != "av"
-
-    def _marker(self, task: GenerationTask) -> int:
-        return self.null + 1 + ("a2v", "v2a").index(task)
 
     def _slots(self, modality: str) -> range:
         """A token's slot says what it is, whatever the task: video token number 3 is at the same slot as a condition and as a target."""

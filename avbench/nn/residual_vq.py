@@ -131,14 +131,14 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def nearest(self, points_NC: Tensor) -> Tensor:
         """(N, C) -> int64 (N,): argmax of z.e - |e|^2 / 2, which is the argmin of the distance."""
-        return torch.cat([self._scores(part).argmax(1) for part in points_NC.float().split(ROWS)])
+        parts = points_NC.float().split(ROWS)
+        if self.packed is not None:
+            return torch.cat([self.packed(part).argmax(1) for part in parts])
+        return torch.cat([torch.addmm(-self.half_norms(), part, self.embed.t()).argmax(1) for part in parts])
 
     def half_norms(self) -> Tensor:
         """(V,): |e|^2 / 2."""
         return 0.5 * self.embed.square().sum(1)
-
-    def _scores(self, points_NC: Tensor) -> Tensor:
-        return torch.addmm(-self.half_norms(), points_NC, self.embed.t()) if self.packed is None else self.packed(points_NC)
 
     def entries(self, codes: Tensor) -> Tensor:
         """int64 (...) -> (..., C): a copy of the chosen entries."""

@@ -166,10 +166,8 @@ class Order:
     def step(self, step: int) -> list[int]:
         """Clip numbers of optimiser step `step`."""
         first = step * self.batch_size
-        return [self._epoch(position // self.num_clips)[position % self.num_clips] for position in range(first, first + self.batch_size)]
-
-    def _epoch(self, epoch: int) -> list[int]:
-        return _permutation(self.num_clips, self.seed, epoch)
+        positions = (divmod(position, self.num_clips) for position in range(first, first + self.batch_size))
+        return [_permutation(self.num_clips, self.seed, epoch)[number] for epoch, number in positions]
 
 
 @lru_cache(maxsize=4)

@@ -198,7 +198,10 @@ class _Run:
         if self._global_step() == 0:
             self._report(run, first)
         if self.budget is not None:
-            self.clock = self.clock or Clock(self.budget.seconds, self._shares(self.budget))
+            if self.clock is None:
+                stages = enumerate(self.config.stages)
+                shares = self.budget.shares or tuple(stage.clips * self.trainee.flops_per_clip(index) for index, stage in stages)
+                self.clock = Clock(self.budget.seconds, shares)
             self.clock.begin_stage(run.index)
         mark = time.monotonic()
         try:
@@ -209,7 +212,8 @@ class _Run:
                 if (step + 1) % self.config.log_steps and not over:
                     continue
                 losses, now = run.take_sums(), time.monotonic()
-                clips_per_s = self._steps_since_mark(step + 1, first) * self.config.batch_size / (now - mark)
+                since_mark = step + 1 - max(first, step // self.config.log_steps * self.config.log_steps)
+                clips_per_s = since_mark * self.config.batch_size / (now - mark)
                 utilisation = clips_per_s * speed / self.accelerator.num_processes
                 self._log_step(run, losses, clips_per_s, utilisation, batches.take() / (now - mark))
                 if over:
@@ -223,14 +227,6 @@ class _Run:
         self._report(run, self.position.step)
         self._save(run)
         return over
-
-    def _shares(self, budget: Budget) -> tuple[float, ...]:
-        stages = enumerate(self.config.stages)
-        return budget.shares or tuple(stage.clips * self.trainee.flops_per_clip(index) for index, stage in stages)
-
-    def _steps_since_mark(self, step: int, first: int) -> int:
-        since = (step - 1) // self.config.log_steps * self.config.log_steps
-        return step - max(first, since)
 
     def _checkpoint_if_due(self, run: StageRun, now: float) -> None:
         if self._agree(now >= self.next_eval):

@@ -60,7 +60,7 @@ class StageRun:
             for module in self.objective.compilable():
                 module.compile(dynamic=False)  # stages differ in their lengths only: dynamic shapes cost a graph each and speed
         self.trained = {name: models[name] for name in self.objective.models}
-        self.optimizers = self._optimizers(trainee)
+        self.optimizers = [accelerator.prepare_optimizer(o) for o in trainee.optimizers(self.objective, self.stage)]
         self.discriminator_optimizer = discriminator_adamw(self.objective.discriminators(), self.stage.optim)
         remember_peaks(self._all_optimizers())
         self.wrapped = _wrap(self.objective, accelerator)
@@ -78,7 +78,7 @@ class StageRun:
         clock: of a run that lasts so many seconds; otherwise the clips say how far it is. All chance in it follows from
         (seed, clips_before, process), so there is no generator state to save.
         """
-        torch.manual_seed(_mix(self.config.seed, clips_before, self.accelerator.process_index))
+        torch.manual_seed((self.config.seed * 1_000_003 + clips_before * 65_537 + self.accelerator.process_index) % 2**63)
         seen = step * self.config.batch_size if clock is None else clock.stage * self.stage.clips
         self.share = rate(seen, self.stage.clips, self.stage.optim)
         set_rate(self._all_optimizers(), self.share)
@@ -126,9 +126,6 @@ class StageRun:
         for optimizer, saved in zip(self._all_optimizers(), state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
 
-    def _optimizers(self, trainee: Trainee[Any, Any]) -> list[Optimizer]:
-        return [self.accelerator.prepare_optimizer(o) for o in trainee.optimizers(self.objective, self.stage)]
-
     def _all_optimizers(self) -> list[Optimizer]:
         return [*self.optimizers, *([self.discriminator_optimizer] if self.discriminator_optimizer else [])]
 
@@ -175,7 +172,3 @@ def _wrap(objective: Objective[Any], accelerator: Accelerator) -> nn.Module:
     for parameter in objective.discriminators():
         parameter.requires_grad_(True)
     return wrapped
-
-
-def _mix(seed: int, clips: int, process: int) -> int:
-    return (seed * 1_000_003 + clips * 65_537 + process) % 2**63
