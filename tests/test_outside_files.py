@@ -213,6 +213,8 @@ KNOWN = {
     ("avbench/run/evaluate.py", "evaluate"): "reads what the first process has just written",
     ("avbench/run/identity.py", "code_of"): "sources that Python has imported, or found to be files",
     ("avbench/run/manifest.py", "_processor"): "/proc/cpuinfo",
+    ("avbench/run/metrics.py", "_machine"): "/proc/meminfo",
+    ("avbench/run/metrics.py", "_container"): "/sys/fs/cgroup",
     ("avbench/data/arcade.py", ""): "pins: our own files",
     ("avbench/data/arcade_pins.py", ""): "makes the pins",
     ("avbench/data/media.py", "write_mp4"): "writes",
