@@ -210,7 +210,6 @@ KNOWN = {
     ("avbench/train/log.py", "write"): "writes",
     ("avbench/train/day.py", ""): "reads what it has just written",
     ("avbench/run/store.py", ""): "writes; reads with `open_regular`",
-    ("avbench/run/evaluate.py", "evaluate"): "reads what the first process has just written",
     ("avbench/run/identity.py", "code_of"): "sources that Python has imported, or found to be files",
     ("avbench/run/manifest.py", "_processor"): "/proc/cpuinfo",
     ("avbench/run/metrics.py", "_machine"): "/proc/meminfo",
