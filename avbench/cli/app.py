@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from avbench import __version__
+from avbench.cli import lists
 from avbench.cli.score import command as score_command
 from avbench.cli.show import finish, terminal
 from avbench.cli.train import command as train_command
@@ -238,6 +239,10 @@ def verify(split: str, limit: int | None) -> None:
         click.echo(f"{failure.id}: {failure.reason}")
     click.echo(f"{split}: {len(failures)} clips differ or are missing" if failures else f"{split}: every clip is as pinned")
     sys.exit(1 if failures else 0)
+
+
+for command in (lists.export_list, lists.import_list, lists.audit):
+    data.add_command(command)
 
 
 @app.group()

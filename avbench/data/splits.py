@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from avbench.data import shards, workers
+from avbench.data import lists, shards, workers
 from avbench.data.batches import Batch, Split, batches, read_batch
 from avbench.data.files import PROTOCOL
 from avbench.data.folder import folder_source
@@ -50,7 +50,7 @@ def prepare_source(source: Source, *, limit: int | None = None, jobs: int | None
             if not _all_failed(source, missing):
                 raise
             print(f"{len(missing)} clips failed before and are not tried again: {error}", file=sys.stderr)
-    return _split(source, count)
+    return lists.check(source, _split(source, count))
 
 
 def _all_failed(source: Source, missing: Sequence[int]) -> bool:
@@ -83,12 +83,15 @@ def find(name: str) -> Source:
     name, asked = _asked(name)
     if name.startswith("folder:"):
         return folder_source(name, asked or PROTOCOL)
+    name, _, listed = name.partition("@")
     known = plugins("split")
     if name not in known and Path(name).expanduser().is_dir():
         raise UsageError(f"{name} is a folder; as a split it is called folder:{name}")
     if name not in known:
         raise unknown_name("split", name, [*known, "folder:PATH"])
     source: Source = known[name].load()()
+    if listed:
+        source = lists.cut_down(source, name, listed)
     return source.at(asked) if asked is not None else source
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from avbench.data import splits
 from avbench.data.files import SOUND_EXTENSIONS, Files, find_videos
+from avbench.data.lists import Part
 from avbench.data.outputs import Outputs, kinds_of, named, pair_by_list, pair_by_name
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
@@ -144,6 +145,7 @@ def _restricted(protocol: Protocol, kinds: frozenset[str]) -> Protocol:
 def _files_of(split: Split) -> dict[str, Path]:
     """Clip id -> the reference's own file, where the split is made of files."""
     source = splits.find(split.name)
+    source = source.whole if isinstance(source, Part) else source
     return {clip.id: path for clip, path in zip(source.clips, source.paths, strict=True)} if isinstance(source, Files) else {}
 
 
