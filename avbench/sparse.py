@@ -1,4 +1,4 @@
-"""Rows that are nearly all zeros, such as a clip's histogram over 16,384 entries, kept as their numbers and places.
+"""Rows that are nearly all zeros, such as a clip's histogram over 16,384 entries, kept as their numbers and positions.
 
 10,000 such rows are 0.65 GB as an array and 30 MB as a `scipy.sparse.csr_array`; whoever needs all of them at once takes these.
 """

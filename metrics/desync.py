@@ -2,7 +2,7 @@
 arXiv 2412.15322).
 
 The likeliest of 21 offsets in [-2, 2] s, absolute, mean of the first and the last 4.8 s. A clip shorter than 4.8 s is looped to that
-length, where the two are one and the same. Drawing offsets at random has 22 / 21 = 1.048 s.
+length, where the two are one and the same. Guessing offsets at random has 22 / 21 = 1.048 s.
 """
 
 import torch

@@ -35,7 +35,7 @@ def _words(task: GenerationTask, title: str) -> Words:
     )
     return Words(
         title=title,
-        remark=f"Given {given}, a generator makes the {made}; judged against real clips, not against their reconstructions.",
+        remark=f"Given {given}, a generator makes the {made}; compared with real clips, not against their reconstructions.",
         intro=f"Given is {given}; beside it is the real clip's {made} and what each row made, in step. "
         "The sound is what was measured, the picture H.264 of it.",
         cards=(first, Card(key="reference", title="the real clip", shows=targets)),
@@ -75,7 +75,7 @@ class _Generate(Task):
         return self.maker.paired(reference, recon)
 
     def missing(self, metric: MetricInfo) -> str | None:
-        """What is generated is judged alone, or with the condition beside it."""
+        """What is generated is measured alone, or with the condition beside it."""
         needs = metric.needs - {"tokens"}
         lacking = needs - set(TARGETS[self.name]) if len(needs) == 1 else frozenset()
         return f"{self.name} generates no {' and no '.join(sorted(lacking))}" if lacking else None

@@ -6,7 +6,7 @@ tokens/         the bytes that the decoder got, a file a batch; whoever asks for
                 format: what they say of their streams, the same for every clip
 clips.jsonl     one line a clip, appended as batches finish, rewritten in the split's order from the parts in the end
 features.npz    rows of the distribution metrics (FVD, FAD, ...), ok clips in the split's order; of those that are nearly all zeros
-                (histograms of large codebooks) the numbers and their places, as avbench/sparse.py says
+                (histograms of large codebooks) the numbers and their positions, as avbench/sparse.py says
 result.json     the values, with intervals; there only when the run is complete
 """
 

@@ -27,10 +27,10 @@ TOLERANCE = 1e-6
 
 def new_id(manifest: dict[str, Any], protocol: str) -> str:
     """The run_id of the run that the manifest describes."""
-    told = manifest["spec"]
-    sampling = Sampling(**{field.name: told[field.name] for field in fields(Sampling) if field.name in told})
+    kept = manifest["spec"]
+    sampling = Sampling(**{field.name: kept[field.name] for field in fields(Sampling) if field.name in kept})
     names = {field.name for field in fields(RunSpec)} - {"sampling"}
-    spec = RunSpec(**{**{key: value for key, value in told.items() if key in names}, "metrics": tuple(told["metrics"])}, sampling=sampling)
+    spec = RunSpec(**{**{key: value for key, value in kept.items() if key in names}, "metrics": tuple(kept["metrics"])}, sampling=sampling)
     revision = manifest["tokenizer"]["revision"]
     facts = identity.facts_of(
         spec,

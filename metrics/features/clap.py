@@ -37,7 +37,7 @@ KNOWN_TEXT, KNOWN_IDS = "Hello world", [0, 31414, 232, 2]
 def ten_seconds(audio: Tensor, sample_rate: int) -> Tensor:
     """(B, 480000) at 48 kHz of sound (B, C, N) in [-1, 1]: channels averaged, cut to 16 bits, repeated as often as it fits, then zeros.
 
-    Of more than 10 s the first 10 count; the authors draw a random part. Raises ValueError where there is no sound.
+    Of more than 10 s the first 10 count; the authors take a random part. Raises ValueError where there is no sound.
     """
     mono = torchaudio.functional.resample(audio.mean(1), sample_rate, SAMPLE_RATE)[:, :NUM_SAMPLES]
     if mono.shape[-1] == 0:
@@ -120,7 +120,7 @@ def load(path: Path, config: "ClapConfig | None" = None) -> "ClapModel":
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise AvbenchError(f"{path} is not a CLAP file: no state_dict")
-    with torch.random.fork_rng(devices=[]):  # it draws weights that are overwritten
+    with torch.random.fork_rng(devices=[]):  # it makes random weights that are overwritten
         model = ClapModel(config or published_config())
     own = {key: torch.zeros(()) for key in ("logit_scale_a", "logit_scale_t")}  # of training only
     fill(model, own | _renamed(tensors(state, path)), path, "CLAP without fusion")

@@ -67,7 +67,7 @@ class Once(Generic[Made]):
     """What `make` gives, at the first `get` and ever after.
 
     A failure is kept as well: a run asks again for each clip that is left without value, and preparing thousands of training clips for
-    each of them, to fail at the same place, would never end.
+    each of them, to fail at the same one, would never end.
     """
 
     def __init__(self, make: Callable[[], Made]) -> None:

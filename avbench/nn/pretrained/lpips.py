@@ -44,7 +44,7 @@ def convolutions(net: Net) -> dict[str, Any]:
 def _built(net: Net, arrays: dict[str, Any], device: torch.device | str, *, spatial: bool = False) -> nn.Module:
     from lpips import LPIPS
 
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # it draws random trunks, and torchvision deprecates how
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # it makes random trunks, and torchvision deprecates how
         warnings.simplefilter("ignore", UserWarning)
         model = LPIPS(net=net, version="0.1", spatial=spatial, pnet_rand=True, verbose=False)
     _fill(model.net, arrays)
