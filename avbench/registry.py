@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -66,6 +66,7 @@ def load_tokenizer(
     device: torch.device | str = "cpu",
     seed: int = 0,
     protocol: Protocol | None = None,
+    args: Mapping[str, Any] | None = None,
 ) -> Tokenizer:
     """The tokenizer called `name`: a registered one ("h264"), with variants ("h264@20k"), "A+B", or "path/to/file.py:Class".
 
@@ -76,19 +77,21 @@ def load_tokenizer(
     import torch
 
     if len(parts_of(name)) > 1:
+        if args:
+            raise UsageError(f"{name} is made of two tokenizers: arguments by name belong to one")
         return _composite(name, None if checkpoint is None else str(checkpoint), torch.device(device), seed, protocol)
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and not path.exists():
         raise AvbenchError(f"checkpoint {path} does not exist; give a file or folder as it was published")
     if ".py:" in name:
         options = TokenizerOptions(checkpoint=path, device=torch.device(device), seed=seed, protocol=protocol)
-        return _construct(name, _class_from_file(name), options)
+        return _construct(name, _class_from_file(name), options, args or {})
     base, variants = parse_variants(name)
     known = plugins("tokenizer")
     if base not in known:
         raise unknown_name("tokenizer", base, known)
     options = TokenizerOptions(variants=variants, checkpoint=path, device=torch.device(device), seed=seed, protocol=protocol)
-    return _construct(f"{name} of distribution {known[base].distribution}", known[base].load(), options)
+    return _construct(f"{name} of distribution {known[base].distribution}", known[base].load(), options, args or {})
 
 
 def modules_behind(name: str) -> tuple[str, ...]:
@@ -198,7 +201,8 @@ def checkpoint_paths(name: str, checkpoint: str) -> tuple[Path | None, ...]:
     )
 
 
-def _construct(name: str, factory: Callable[..., Any], options: TokenizerOptions) -> Tokenizer:
+def _construct(name: str, factory: Callable[..., Any], options: TokenizerOptions, args: Mapping[str, Any]) -> Tokenizer:
+    _check_args(name, factory, args)
     if _takes(factory, TokenizerOptions, f"tokenizer {name}"):
         arguments: tuple[TokenizerOptions, ...] = (options,)
     elif options.variants or options.checkpoint:
@@ -206,10 +210,22 @@ def _construct(name: str, factory: Callable[..., Any], options: TokenizerOptions
     else:
         arguments = ()
     with plugin_code(f"tokenizer {name} cannot be constructed"):
-        tokenizer = factory(*arguments)
+        tokenizer = factory(*arguments, **args)
     if not isinstance(tokenizer, Tokenizer):
         raise AvbenchError(f"tokenizer {name} lacks info, encode or decode (avbench/tokenizer.py says what is needed)")
     return tokenizer
+
+
+def _check_args(name: str, factory: Callable[..., Any], args: Mapping[str, Any]) -> None:
+    """Raises UsageError for an argument by name that the constructor does not take."""
+    if not args:
+        return
+    parameters = inspect.signature(factory).parameters.values()
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    known = [p.name for p in parameters if p.kind in kinds and p.name != "options"]
+    unknown = sorted(args.keys() - set(known))
+    if unknown and not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        raise UsageError(f"tokenizer {name} takes no {', '.join(unknown)}; its constructor takes {', '.join(known) or 'nothing by name'}")
 
 
 def _takes(factory: Callable[..., Any], options: type, what: str) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from avbench.metric import MetricInfo
 from avbench.protocol import Protocol
@@ -69,6 +69,7 @@ class DecoderSpec:
     checkpoint: str | None
     seed: int
     protocol: Protocol = field(default_factory=Protocol)
+    args: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Task(ABC):

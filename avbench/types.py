@@ -197,10 +197,11 @@ class RunSpec:
     generator: str | None = None
     sampling: Sampling = Sampling()
     outputs: Outputs | None = None
+    tokenizer_args: tuple[tuple[str, Any], ...] = ()  # of its constructor, by name
 
     def facts(self) -> dict[str, Any]:
         """As manifest.json and result.json have it: one flat object. Of outputs without the paths: their content is in the revision."""
         facts = asdict(self)
-        outputs = facts.pop("outputs")
+        outputs, args = facts.pop("outputs"), dict(facts.pop("tokenizer_args"))
         scored = {"scored": {key: outputs[key] for key in ("bits_per_s", "only", "fps")}} if outputs else {}
-        return facts | facts.pop("sampling") | scored
+        return facts | facts.pop("sampling") | scored | ({"tokenizer_args": args} if args else {})

@@ -13,6 +13,7 @@ from avbench import __version__
 from avbench.cli import lists
 from avbench.cli.score import command as score_command
 from avbench.cli.show import finish, terminal
+from avbench.cli.suite import named_args, run_all
 from avbench.cli.train import command as train_command
 from avbench.contain import leave
 from avbench.errors import AvbenchError, UsageError
@@ -81,9 +82,10 @@ def _fail(message: str, code: int) -> int:
 
 @app.command()
 @click.option(
-    "--tokenizer", required=True, help='A name, "name@variant", "A+B", path/to/file.py:Class; of real clips: real, shuffled, copy-train.'
+    "--suite", type=click.Path(path_type=Path), metavar="YAML", help="Many runs as one (docs/suites.md), instead of the next two."
 )
-@click.option("--split", required=True, help="arcade-mini, vggsound-test, folder:PATH, ...")
+@click.option("--tokenizer", help='A name, "name@variant", "A+B", path/to/file.py:Class; of real clips: real, shuffled, copy-train.')
+@click.option("--split", help="arcade-mini, vggsound-test, folder:PATH, ...")
 @click.option("--task", default=DEFAULT_TASK, show_default=True, help="a2v, v2a, av: generate (below); avbench list tasks.")
 @click.option("--metrics", default="", help="Comma-separated names; default: all that suit.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N clips: a row of its own group.")
@@ -91,6 +93,8 @@ def _fail(message: str, code: int) -> int:
 @click.option("--device", default="auto", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--checkpoint", type=click.Path(), help='The tokenizer\'s weights, a file or folder as published; of "A+B": PATH+PATH.')
+@click.option("--tokenizer-args", multiple=True, metavar="KEY=VALUE", help="Of a plugin's constructor, by name; may be repeated.")
+@click.option("--retry-failed/--no-retry-failed", default=None, help="Try failed clips again.  [default: yes; in a suite: no]")
 @click.option("--generator", type=click.Path(), help="Generation: a folder of avbench train ar-...; default: the one that fits.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Generation; 0: the likeliest token.")
 @click.option("--top-k", type=int, default=0, show_default=True, help="Generation: sample from the K likeliest tokens; 0: all.")
@@ -107,7 +111,10 @@ def _fail(message: str, code: int) -> int:
 )
 @TIMEOUT
 @RUNS_DIR
-def run(metrics: str, fresh: bool, save_samples: int, metrics_memory: float | None, timeout: float, runs_dir: Path, **options: Any) -> None:
+def run(
+    suite: Path | None, metrics: str, tokenizer_args: tuple[str, ...], retry_failed: bool | None, fresh: bool, save_samples: int,
+    metrics_memory: float | None, timeout: float, runs_dir: Path, **options: Any,
+) -> None:  # fmt: skip
     """Evaluate a tokenizer on a split; prints its row, and last the run's folder. The same command resumes a killed run.
 
     --task a2v (audio to video), v2a (video to audio) and av (class to both) evaluate what a generator makes of the tokenizer's tokens;
@@ -115,10 +122,22 @@ def run(metrics: str, fresh: bool, save_samples: int, metrics_memory: float | No
     """
     from avbench.run.evaluate import evaluate
 
+    how: dict[str, Any] = {
+        "runs_dir": runs_dir, "fresh": fresh, "save_samples": save_samples, "timeout_s": timeout,
+        "metrics_memory": None if metrics_memory is None else int(metrics_memory * 1e9),
+        "retry_failed": (suite is None) if retry_failed is None else retry_failed,
+    }  # fmt: skip
+    named = [f"--{name}" for name in ("tokenizer", "split") if options[name] is not None]
+    if suite is not None:
+        if named or tokenizer_args or metrics:
+            raise UsageError("a suite says itself what is run: --suite goes without --tokenizer, --split, --metrics and --tokenizer-args")
+        run_all(suite, device=options["device"], **how)
+        return
+    if len(named) < 2:
+        raise UsageError("--tokenizer and --split are needed, or --suite FILE")
     sampling = Sampling(**{field.name: options.pop(field.name) for field in fields(Sampling)})
-    spec = RunSpec(metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()), sampling=sampling, **options)
-    memory = None if metrics_memory is None else int(metrics_memory * 1e9)
-    finish(evaluate(spec, runs_dir=runs_dir, fresh=fresh, save_samples=save_samples, timeout_s=timeout, metrics_memory=memory))
+    names = tuple(name.strip() for name in metrics.split(",") if name.strip())
+    finish(evaluate(RunSpec(metrics=names, sampling=sampling, tokenizer_args=named_args(tokenizer_args), **options), **how))
 
 
 @app.command()

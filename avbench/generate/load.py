@@ -48,7 +48,9 @@ def load(spec: RunSpec, task: GenerationTask, device: torch.device) -> ClipGener
             raise UsageError(f"{spec.tokenizer} is made of real clips: it takes neither --generator nor --checkpoint")
         return Control(spec.tokenizer, task)
     protocol = splits.protocol_of(spec.split)
-    tokenizer = registry.load_tokenizer(spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed, protocol=protocol)
+    tokenizer = registry.load_tokenizer(
+        spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed, protocol=protocol, args=dict(spec.tokenizer_args)
+    )
     check_tokenizer(tokenizer)
     trained = load_generator(_folder(spec, task, tokenizer), device)
     return Generation(tokenizer, trained, task, how=spec.sampling, seed=spec.seed)

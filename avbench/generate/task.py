@@ -56,7 +56,9 @@ class _Generate(Task):
         self.info = self.maker.info
         if spec.tokenizer not in CONTROLS:
             protocol = splits.protocol_of(spec.split)
-            self.decoder = DecoderSpec(tokenizer=spec.tokenizer, checkpoint=spec.checkpoint, seed=spec.seed, protocol=protocol)
+            self.decoder = DecoderSpec(
+                tokenizer=spec.tokenizer, checkpoint=spec.checkpoint, seed=spec.seed, protocol=protocol, args=dict(spec.tokenizer_args)
+            )
 
     def begin(self, split: Split) -> None:
         """Classes that were learned, clips that a control can show."""

@@ -27,6 +27,7 @@ class Context:
     facts: dict[str, Any]
     timeout_s: float = TIMEOUT_S  # for encode or decode of a batch
     progress: bool = True  # bars on stderr
+    retry_failed: bool = True  # clips that failed in an earlier call
 
     @property
     def run_id(self) -> str:

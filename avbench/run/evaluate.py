@@ -43,13 +43,14 @@ def evaluate(
     timeout_s: float = TIMEOUT_S,
     metrics_memory: int | None = None,
     progress: bool = True,
+    retry_failed: bool = True,
 ) -> Run:
     """Evaluate `spec`, resuming what `runs_dir` holds of it. Raises AvbenchError; a clip that fails is a row, not an error.
 
     task: not loaded yet; None: the one that `spec.task` names. isolate: decode in another interpreter. Without it a tokenizer may hand
     its decoder more than bytes: for measuring the cost; the manifest says so. A task without a `decoder` decodes here in any case.
     timeout_s: for encode or decode of a batch. metrics_memory: bytes that metrics' networks may take at once, or the largest of
-    them; None: half of what is free. progress: bars on stderr.
+    them; None: half of what is free. progress: bars on stderr. retry_failed: try clips that failed in an earlier call again.
     """
     _check_names(spec)
     world = distributed.join()
@@ -59,7 +60,7 @@ def evaluate(
             task = _load_task(spec, device, task)
             decoder = stack.enter_context(closing(_decoder(task, device, isolate, timeout_s)))  # a worker loads meanwhile
             rest = _load_rest(spec, task, world, device, metrics_memory, progress=progress)
-            context = replace(rest, timeout_s=timeout_s, progress=progress)
+            context = replace(rest, timeout_s=timeout_s, progress=progress, retry_failed=retry_failed)
         store = RunStore(runs_dir / context.run_id)
         if world.is_main:
             stack.enter_context(store.lock())
@@ -189,7 +190,7 @@ def _wanted(context: Context, store: RunStore, names: frozenset[str], samples: r
     size, keys = context.spec.batch_size, {name: context.metrics.row_keys[name] for name in names}
     left = dict.fromkeys(range(-(-len(context.split.clips) // size)), names)
     for part in store.load():
-        if not part.failed:
+        if not (part.failed and context.retry_failed):
             left[part.index] = frozenset(name for name, key in keys.items() if part.measured.get(name) != key)
     shown = {clip // size for clip in samples if not has_sample(store.folder / "samples", context.split.clips[clip].id)}
     return {index: lacking for index, lacking in left.items() if lacking or index in shown}

@@ -35,10 +35,12 @@ class Reconstruct(Task):
             return
         protocol = splits.protocol_of(spec.split)
         self.tokenizer = registry.load_tokenizer(
-            spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed, protocol=protocol
+            spec.tokenizer, checkpoint=spec.checkpoint, device=device, seed=spec.seed, protocol=protocol, args=dict(spec.tokenizer_args)
         )  # fmt: skip
         self.info = self.tokenizer.info
-        self.decoder = DecoderSpec(tokenizer=spec.tokenizer, checkpoint=spec.checkpoint, seed=spec.seed, protocol=protocol)
+        self.decoder = DecoderSpec(
+            tokenizer=spec.tokenizer, checkpoint=spec.checkpoint, seed=spec.seed, protocol=protocol, args=dict(spec.tokenizer_args)
+        )
 
     def produce(self, reference: ClipBatch) -> Tokens:
         """The tokenizer's `encode`."""

@@ -249,6 +249,7 @@ def _serve(connection: socket.socket) -> None:
             device=device,
             seed=setup["seed"],
             protocol=ClipProtocol(**setup["protocol"]),
+            args=setup["args"],
         )
     except (Exception, SystemExit) as error:
         _send(connection, {"error": str(error) if isinstance(error, AvbenchError) else f"{type(error).__name__}: {error}"})
