@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from avbench.errors import AvbenchError
 from avbench.types import ClipBatch, Tokens
 
 if TYPE_CHECKING:
@@ -39,6 +40,27 @@ class MetricInfo:
     additive: bool = False  # `compute` looks at nothing but the sum of the rows: they are added up as they come, and kept sparse
     per_clip: bool = False  # rows are one number a clip and the value is their mean: its interval is the bootstrap's
     memory_bytes: int = 0  # of a large network that the object holds: such metrics take turns where memory is short
+
+
+def check_info(info: MetricInfo) -> None:
+    """Raises AvbenchError for facts that a result could not hold, or a table not rank by."""
+    texts = {"name": info.name, "unit": info.unit, "protocol": info.protocol}
+    for key, text in texts.items():
+        if not isinstance(text, str) or not text.isprintable() or (key == "name" and not text):
+            raise AvbenchError(f"metric's info.{key} is {text!r}; one line of printable text is needed")
+    for key, flag in {
+        "higher_is_better": info.higher_is_better,
+        "best_is_reference": info.best_is_reference,
+        "per_clip": info.per_clip,
+    }.items():
+        if flag not in (True, False) and not (flag is None and key == "higher_is_better"):
+            raise AvbenchError(f"metric {info.name}: info.{key} is {flag!r}; True or False is needed")
+    for key, count in {"min_clips": info.min_clips, "version": info.version}.items():
+        if type(count) is not int or count < 1:
+            raise AvbenchError(f"metric {info.name}: info.{key} is {count!r}; an int of 1 or more is needed")
+    for key, names in {"needs": info.needs, "tasks": info.tasks}.items():
+        if not isinstance(names, frozenset | set):
+            raise AvbenchError(f"metric {info.name}: info.{key} is {names!r}; a frozenset of names is needed")
 
 
 def of_generated(info: MetricInfo) -> MetricInfo:

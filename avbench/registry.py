@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from avbench.contain import plugin_code
 from avbench.errors import AvbenchError, UsageError, unknown_name
-from avbench.metric import Metric, MetricInfo, MetricOptions, MetricUnavailable
+from avbench.metric import Metric, MetricInfo, MetricOptions, MetricUnavailable, check_info
 from avbench.protocol import Protocol
 from avbench.task import Task
 from avbench.tokenizer import Tokenizer, TokenizerOptions
@@ -135,6 +135,7 @@ def load_metric(name: str, options: MetricOptions) -> Metric:
         metric = factory(options) if _takes(factory, MetricOptions, f"metric {name}") else factory()
     if not isinstance(metric, Metric):
         raise AvbenchError(f'metric "{name}" of distribution {known[name].distribution} lacks info, update or compute')
+    check_info(metric.info)
     return metric
 
 

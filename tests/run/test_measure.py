@@ -1,5 +1,7 @@
 """Metrics beside each other: none changes what the next one gets, and none takes the others down."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +9,8 @@ import torch
 from torch import Tensor
 
 from avbench import registry
-from avbench.metric import MetricInfo, MetricOptions, MetricUnavailable, PerClipMetric
+from avbench.errors import AvbenchError
+from avbench.metric import MetricInfo, MetricOptions, MetricUnavailable, PerClipMetric, check_info
 from avbench.metrics.psnr import Psnr
 from avbench.run.check import synthetic_clips
 from avbench.run.measure import measure_batch
@@ -111,3 +114,21 @@ def test_our_own_metrics_leave_their_clips_as_they_were(name: str) -> None:
     except MetricUnavailable as missing:
         pytest.skip(str(missing))
     assert clips.same_as(kept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"unit": None}, "info.unit is None"),
+        ({"name": ""}, "info.name is ''"),
+        ({"protocol": Path("weights.pt")}, "info.protocol is PosixPath"),
+        ({"higher_is_better": float("nan")}, "info.higher_is_better is nan"),
+        ({"min_clips": 2.5}, "info.min_clips is 2.5"),
+        ({"version": "2"}, "info.version is '2'"),
+        ({"needs": ["video"]}, r"info.needs is \['video'\]"),
+    ],
+)
+def test_facts_of_a_metric_that_no_result_could_hold_are_told_before_any_clip(changes: dict[str, Any], says: str) -> None:
+    check_info(Foreign.info)
+    with pytest.raises(AvbenchError, match=says):
+        check_info(replace(Foreign.info, **changes))
