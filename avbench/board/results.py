@@ -1,5 +1,6 @@
 """Reading runs/<run_id>/result.json. It may come from anybody: what does not fit makes the run unreadable, with a reason."""
 
+import json
 import math
 import unicodedata
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from avbench.board.columns import load_boards
 from avbench.errors import AvbenchError
 from avbench.files import parse_json, read_bytes
 from avbench.registry import plugins
-from avbench.types import MetricValue
+from avbench.types import DEFAULT_TASK, MetricValue
 
 MAX_BYTES = 8 * 2**20  # a real result.json is about 20 kB
 MAX_VALUES = 500
@@ -98,7 +99,7 @@ def read_result(folder: Path) -> RunResult:
         kind=tokenizer.optional_text("kind", MAX_NAME) or "learned",
         trained_on=tokenizer.optional_text("trained_on", MAX_NAME) or "",
         checkpoint=checkpoint and Path(checkpoint).name,
-        evaluated=f"{spec.text('tokenizer', MAX_TEXT)} {content.optional_text('checkpoint_sha256', MAX_NAME) or checkpoint or ''}",
+        evaluated=_evaluated(spec, content.optional_text("checkpoint_sha256", MAX_NAME) or checkpoint or "", tokenizer),
         task=_task(spec),
         split=split.text("name", MAX_NAME),
         checksum=split.text("checksum", MAX_NAME),
@@ -212,6 +213,13 @@ def _with_bits(values: dict[str, MetricValue]) -> dict[str, MetricValue]:
         protocol = "log2 of perplexity: the entropy of a token, whichever stream it is of; of several codebooks, which one counts as well"
         found["token_entropy"] = replace(perplexity, name="token_entropy", value=value, ci_low=None, ci_high=None, protocol=protocol)
     return found
+
+
+def _evaluated(spec: _Fields, checkpoint: str, tokenizer: _Fields) -> str:
+    """The name that was asked for, the constructor's arguments, the checkpoint; of a generator the revision, which names its weights."""
+    revision = tokenizer.optional_text("revision", MAX_NAME) if spec.text("task", MAX_NAME) != DEFAULT_TASK else None
+    args = json.dumps(spec.content.get("tokenizer_args") or {}, sort_keys=True)[:MAX_TEXT]
+    return " ".join((spec.text("tokenizer", MAX_TEXT), args, checkpoint, revision or ""))
 
 
 def _failures(content: _Fields) -> dict[str, int]:

@@ -306,3 +306,22 @@ def test_the_reasons_of_failed_clips_stand_under_the_table_with_their_counts(tmp
     assert (
         "3 of 101 clips failed: values are over the 98 others, not ranked (2 x encode failed: ValueError: no; 1 x no audio stream)" in text
     )
+
+
+def test_one_plugin_with_other_arguments_is_another_row(tmp_path):
+    runs = [
+        content("mine", [metric("psnr", value)], run_id=f"id-{value}", spec__tokenizer_args=args)
+        for args, value in (({"levels": 8}, 20.0), ({"levels": 16}, 21.0), ({"levels": 16}, 21.0))
+    ]
+    labels = list(rows_of(leaderboard(save(tmp_path, *runs), reported=False)))
+    assert len(set(labels)) == 2
+    assert all(label.startswith("mine #") for label in labels)
+
+
+def test_two_generators_of_one_name_are_two_rows(tmp_path):
+    runs = [
+        content("codec/ar", [metric("gfvd", value)], run_id=f"id-{value}", spec__task="a2v", tokenizer__revision=f"weights-{value}")
+        for value in (20.0, 21.0)
+    ]
+    (group,) = leaderboard(save(tmp_path, *runs), reported=False).groups
+    assert len({row.label for row in group.rows}) == 2
