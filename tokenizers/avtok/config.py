@@ -152,9 +152,9 @@ def _build(kind: type, values: Any) -> Any:
 def avtok_scene_mini() -> AVTokConfig:
     """`avtok_mini` with scenes, under 10 M: 1 + 256 tokens of single frames' 32 x 32 blocks, 128 of whole mel columns, 12 bits each.
 
-    What its 20 MB of bfloat16 are spent on, by held-out PSNR of the start: a block of 3,072 values is made in `width` dimensions, so
-    320 and thin layers rather than 256 and thick ones (0.36 dB), and a group's 256 + 16 entries of 48 channels rather than 512 + 8 of 32
-    (0.22 dB), which are 0.26 dB above 128 + 32 of 32. Aligned streams leave little to an encoder's attention: one layer.
+    What its 20 MB of bfloat16 are spent on, by held-out PSNR of the start: a block of 3,072 values is painted in `width` dimensions, so
+    320 and thin layers rather than 256 and thick ones, and a group's 256 + 16 entries of 48 channels rather than 512 + 8 of 32, which
+    take as much room. Aligned streams leave little to an encoder's attention: one layer.
     """
     pictures = StreamConfig(channels=3, size=(16, 128, 128), patch=(1, 32, 32), tokens=256)
     return replace(
