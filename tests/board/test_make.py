@@ -68,7 +68,7 @@ def test_the_kept_generation_runs_are_found_by_what_was_asked_for(monkeypatch: p
             assert f"_{task}_arcade-test_" in found.name
 
 
-@pytest.mark.parametrize("name", ["schedules", "generation", "drawing"])
+@pytest.mark.parametrize("name", ["schedules", "generation", "sampling"])
 def test_each_script_runs_from_the_root_as_the_docs_say(name: str) -> None:
     command = [sys.executable, f"leaderboards/make/{name}.py", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
