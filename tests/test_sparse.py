@@ -89,7 +89,7 @@ def test_peak_memory_is_looked_at_when_all_is_summed_up(monkeypatch: pytest.Monk
     part = BatchResult(index=0, rows=(), features={}, seconds={}, peak_memory_mb=100.0)
     split = SimpleNamespace(protocol=SimpleNamespace(duration_s=4.0))
     task = SimpleNamespace(info=SimpleNamespace(parameters=0))
-    context = SimpleNamespace(device=torch.device("cpu"), spec=SimpleNamespace(batch_size=8), split=split, task=task)
+    context = SimpleNamespace(device=torch.device("cpu"), spec=SimpleNamespace(batch_size=8, outputs=None), split=split, task=task)
     monkeypatch.setattr(summary, "peak_memory_mb", lambda device: 5000.0)
     costs = {value.name: value.value for value in summary._cost(context, [part])}  # type: ignore[arg-type]
     assert costs["peak_memory_mb"] == 5000.0

@@ -182,7 +182,7 @@ def test_a_bad_clip_under_torchrun_is_no_crash(clip_folder: Path, tmp_path: Path
     (clips / "good.mp4").write_bytes((clip_folder / "circle" / "0.mp4").read_bytes())
     (clips / "bad.mp4").write_text("no video")
     arguments = ["run", "--tokenizer", TOY, "--split", f"folder:{clips}", "--metrics", "psnr", "--batch-size", "1"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "avbench", *arguments]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "avbench", *arguments]
     environment = {**os.environ, "AVBENCH_CACHE": str(test_cache), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(launch, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -218,7 +218,19 @@ def test_two_processes_give_the_one_process_numbers(avbench: Command, clip_folde
     arguments = ["run", "--tokenizer", TOY, "--split", f"folder:{clip_folder}", "--metrics", "psnr,ssim,bits_per_s", "--batch-size", "2"]
     single = avbench(*arguments)
     assert single.returncode == 0, single.stderr
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "avbench", *arguments, "--runs-dir", "two"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "avbench",
+        *arguments,
+        "--runs-dir",
+        "two",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     double = subprocess.run(launch, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert double.returncode == 0, double.stderr
