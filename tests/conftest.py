@@ -16,6 +16,15 @@ from filelock import FileLock
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("AVBENCH_OFFLINE", "1")  # no test waits for a hub; `make test` pulls what the tests need
 Command = Callable[..., subprocess.CompletedProcess[str]]
+# Files of minutes, begun first: a file stays in one process, and the others must not wait for the last one alone.
+LONGEST = ("train/test_gpu_day.py", "test_docs.py", "run/test_run.py", "run/test_isolation.py", "run/test_check.py", "train/test_loop.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; all else in its order."""
+    files = [item.path.relative_to(ROOT / "tests").as_posix() for item in items]
+    order = {file: place for place, file in enumerate(LONGEST)}
+    items[:] = [item for _, item in sorted(zip(files, items, strict=True), key=lambda pair: order.get(pair[0], len(LONGEST)))]
 
 
 @pytest.fixture(scope="session")
