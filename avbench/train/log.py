@@ -6,6 +6,7 @@ And held-out clips as a PNG: a row of frames and mel of the reference, and under
 import json
 import math
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avbench import files
-from avbench.files import atomic
+from avbench.files import atomic, is_disk_error
 
 LOG = "log.jsonl"
 MAX_BYTES = 2**26  # of a log; a line has about 500
@@ -34,6 +35,8 @@ class Log:
         out.mkdir(parents=True, exist_ok=True)
         self.path = out / LOG
         _keep_until(self.path, step)
+        self._hook = threading.excepthook
+        threading.excepthook = self._thread_ended
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f} clips"))
         self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
@@ -56,7 +59,15 @@ class Log:
     def close(self) -> None:
         """Take the bar away and flush TensorBoard."""
         self._bar.stop()
-        self._board.close()
+        try:
+            self._board.close()
+        finally:
+            threading.excepthook = self._hook
+
+    def _thread_ended(self, args: threading.ExceptHookArgs) -> None:
+        """A full disk under TensorBoard's thread is raised by the next call: once, in words, and not as a traceback before."""
+        if args.exc_value is None or not is_disk_error(args.exc_value):
+            self._hook(args)
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:

@@ -59,3 +59,4 @@ def test_a_full_disk_below_the_log_or_tensorboard_is_told_in_words(tmp_path: Pat
             [sys.executable, "-c", FULL, str(tmp_path / str(size)), str(size)], capture_output=True, text=True, timeout=300
         )
         assert "no space left for" in done.stdout, done.stderr
+        assert "Traceback" not in done.stderr
