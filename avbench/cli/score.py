@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 
 from avbench.cli.show import finish
-from avbench.errors import UsageError
-from avbench.types import DEFAULT_TASK, Outputs, RunSpec
+from avbench.types import DEFAULT_TASK
 
 
 @click.command(name="score")
@@ -36,20 +35,12 @@ def command(
     Videos, sound files, and folders of PNGs. Both sides are read, resized and resampled alike; a pair that differs in length or shape is
     a failed row that says so. Prints the row, and last the run's folder, as avbench run does.
     """
-    from avbench.registry import load_task
-    from avbench.run.evaluate import evaluate
-    from avbench.run.score import Scored, split_of
+    from avbench.api import score
 
-    spec = RunSpec(
-        tokenizer=name or Path(outputs).expanduser().resolve().name,
-        split=split_of(reference),
-        task=task,
-        metrics=tuple(metric.strip() for metric in metrics.split(",") if metric.strip()),
-        limit=limit,
-        device=device,
-        batch_size=batch_size,
-        outputs=Outputs(folder=outputs, pairs=pairs, bits_per_s=bits_per_s, only=only, fps=fps),
-    )
-    if not spec.tokenizer.isprintable() or len(spec.tokenizer) > 100:
-        raise UsageError("--name: at most 100 printable characters")
-    finish(evaluate(spec, task=Scored(load_task(task)), runs_dir=runs_dir, fresh=fresh, save_samples=save_samples))
+    finish(
+        score(
+            reference, outputs, task=task, name=name or None, pairs=pairs, bits_per_s=bits_per_s, only=only, fps=fps,
+            metrics=tuple(metric.strip() for metric in metrics.split(",") if metric.strip()), limit=limit, device=device,
+            batch_size=batch_size, fresh=fresh, save_samples=save_samples, runs_dir=runs_dir,
+        )
+    )  # fmt: skip

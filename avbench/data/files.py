@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from avbench.data import workers
+from avbench.data import wire, workers
 from avbench.data.source import Made
 from avbench.errors import AvbenchError
 from avbench.protocol import Protocol, query
@@ -61,16 +61,21 @@ class Files:
     def make(self, indices: Sequence[int], jobs: int) -> Iterator[Made]:
         """Decodes in worker processes: a file that crashes the decoder is a failed clip."""
         requests = [{"path": os.fspath(self.paths[index]), "protocol": asdict(self.protocol)} for index in indices]
-        pins: dict[int, str] = {}
-        for reply in workers.run(WORKER, requests, jobs):
-            index = indices[reply.request]
-            if "pin" in reply.header:
-                pins[index] = reply.header["pin"]
-            elif reply.failure is not None:
-                yield Made(index=index, pin=pins.get(index, ""), failure=reply.failure)
-            else:
-                video, audio = reply.payloads
-                yield Made(index=index, pin=pins[index], video=video, audio=audio, shape=tuple(reply.header["shape"]))
+        return decoded(requests, indices, jobs)
+
+
+def decoded(requests: Sequence[wire.Header], indices: Sequence[int], jobs: int) -> Iterator[Made]:
+    """What workers make of requests, one for each clip of `indices`. A file that crashes its decoder is a failed clip."""
+    pins: dict[int, str] = {}
+    for reply in workers.run(WORKER, requests, jobs):
+        index = indices[reply.request]
+        if "pin" in reply.header:
+            pins[index] = reply.header["pin"]
+        elif reply.failure is not None:
+            yield Made(index=index, pin=pins.get(index, ""), failure=reply.failure)
+        else:
+            video, audio = reply.payloads
+            yield Made(index=index, pin=pins[index], video=video, audio=audio, shape=tuple(reply.header["shape"]))
 
 
 def extensions(protocol: Protocol) -> frozenset[str]:

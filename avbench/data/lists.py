@@ -120,9 +120,7 @@ class Part:
             if index >= len(self._numbers):
                 yield Made(index=index, pin="", failure="is on the list and not here")
         for made in self.whole.make(there, jobs) if there else ():
-            yield Made(
-                index=place[made.index], pin=made.pin, video=made.video, audio=made.audio, failure=made.failure, shape=made.shape
-            )  # fmt: skip
+            yield replace(made, index=place[made.index])
 
     def differing(self, pins: Sequence[str]) -> list[str | None]:
         """For each clip why it is not the list's, by what it was made from (`pins`), or None."""

@@ -9,12 +9,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from avbench.data import workers
-from avbench.data.files import EXTENSIONS, MAX_NAMED, SOUND_EXTENSIONS, WORKER, find_videos
+from avbench.data.files import EXTENSIONS, MAX_NAMED, SOUND_EXTENSIONS, decoded, find_videos
 from avbench.data.folder import clip_of
 from avbench.data.source import Made, Source
 from avbench.errors import AvbenchError, UsageError
@@ -161,17 +160,8 @@ class Outputs:
         there = [index for index in indices if self.paths[index] is not None]
         for index in set(indices) - set(there):
             yield Made(index=index, pin="", failure="has no output of its name")
-        requests = [self._request(index) for index in there]
-        pins: dict[int, str] = {}
-        for reply in workers.run(WORKER, requests, jobs):
-            index = there[reply.request]
-            if "pin" in reply.header:
-                pins[index] = reply.header["pin"]
-            elif reply.failure is not None:
-                yield Made(index=index, pin=pins.get(index, ""), failure=f"its output {reply.failure}")
-            else:
-                video, audio = reply.payloads
-                yield Made(index=index, pin=pins[index], video=video, audio=audio, shape=tuple(reply.header["shape"]))
+        for made in decoded([self._request(index) for index in there], there, jobs):
+            yield made if made.failure is None else replace(made, failure=f"its output {made.failure}")
 
     def _request(self, index: int) -> dict[str, Any]:
         path, like = (None if file is None else os.fspath(file) for file in (self.paths[index], self.like[index]))
