@@ -18,6 +18,7 @@ from avbench.run.evaluate import Run
 from avbench.run.evaluate import evaluate as evaluate_spec
 from avbench.run.reconstruct import Reconstruct
 from avbench.run.score import Scored, split_of
+from avbench.run.unpaired import Unpaired
 from avbench.tokenizer import Tokenizer
 from avbench.types import DEFAULT_TASK, Outputs, RunSpec, Sampling
 
@@ -85,6 +86,7 @@ def score(
     bits_per_s: float | None = None,
     only: str | None = None,
     fps: float | None = None,
+    unpaired: bool = False,
     metrics: Sequence[str] = (),
     limit: int | None = None,
     device: str = "auto",
@@ -96,7 +98,8 @@ def score(
 ) -> Run:
     """What `avbench score` does: the finished clips in `outputs` against those of `reference`, a folder or a split.
 
-    bits_per_s: of a clip, by their maker's word. only: "video" or "audio". fps: of folders of PNGs. Raises as `evaluate` does.
+    bits_per_s: of a clip, by their maker's word. only: "video" or "audio". fps: of folders of PNGs. unpaired: as two sets, of whatever
+    size, by the distribution metrics alone. Raises as `evaluate` does.
     """
     spec = RunSpec(
         tokenizer=name or Path(outputs).expanduser().resolve().name,
@@ -107,13 +110,16 @@ def score(
         device=device,
         batch_size=batch_size,
         outputs=Outputs(
-            folder=str(outputs), pairs=None if pairs is None else str(pairs), bits_per_s=bits_per_s, only=only, fps=fps
+            folder=str(outputs), pairs=None if pairs is None else str(pairs), bits_per_s=bits_per_s, only=only, fps=fps, unpaired=unpaired
         ),
     )  # fmt: skip
     if not spec.tokenizer.isprintable() or len(spec.tokenizer) > 100:
         raise UsageError("name: at most 100 printable characters")
+    if unpaired and save_samples:
+        raise UsageError("--save-samples shows pairs; --unpaired has none")
+    made = (Unpaired if unpaired else Scored)(load_task(task))
     return evaluate_spec(
-        spec, task=Scored(load_task(task)), runs_dir=Path(runs_dir), fresh=fresh, save_samples=save_samples, progress=progress
+        spec, task=made, runs_dir=Path(runs_dir), fresh=fresh, save_samples=save_samples, progress=progress
     )  # fmt: skip
 
 

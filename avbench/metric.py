@@ -1,7 +1,7 @@
 """What a metric is: it turns each clip into a row, its value is a function of the rows, and its interval resamples the rows.
 
-A per-clip metric (PSNR) gives one number a clip and its value is their mean. A distribution metric (FVD) gives the
-features of reference and reconstruction as the row and computes the distance in the end.
+A per-clip metric (PSNR) gives one number a clip and its value is their mean. A distribution metric (FVD) gives the features of
+reference and reconstruction as the row and computes the distance in the end; the two sets need not be of one size.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RECONSTRUCTION = frozenset({"reconstruct"})
 GENERATION = frozenset({"a2v", "v2a", "av"})
+_AS_MANY = "generated against the split's real clips, as many of each; "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,8 @@ class MetricInfo:
     best_is_reference: bool = False  # the best value is that of the real clips themselves: rows are ranked by their distance to it
     additive: bool = False  # `compute` looks at nothing but the sum of the rows: they are added up as they come, and kept sparse
     per_clip: bool = False  # rows are one number a clip and the value is their mean: its interval is the bootstrap's
+    distribution: bool = False  # rows are features of both sides, and the value is a distance of two sets: a `DistributionMetric`
+    paired: bool = True  # False: a row has one side alone; of the metric as a run of two sets measures it
     memory_bytes: int = 0  # of a large network that the object holds: such metrics take turns where memory is short
 
 
@@ -52,6 +55,7 @@ def check_info(info: MetricInfo) -> None:
         "higher_is_better": info.higher_is_better,
         "best_is_reference": info.best_is_reference,
         "per_clip": info.per_clip,
+        "distribution": info.distribution,
     }.items():
         if flag not in (True, False) and not (flag is None and key == "higher_is_better"):
             raise AvbenchError(f"metric {info.name}: info.{key} is {flag!r}; True or False is needed")
@@ -65,8 +69,13 @@ def check_info(info: MetricInfo) -> None:
 
 def of_generated(info: MetricInfo) -> MetricInfo:
     """The same distance, called "g...", between the real clips of a split and as many generated ones."""
-    protocol = f"generated against the split's real clips, as many of each; {info.protocol}"
-    return replace(info, name=f"g{info.name}", protocol=protocol, tasks=GENERATION)
+    return replace(info, name=f"g{info.name}", protocol=f"{_AS_MANY}{info.protocol}", tasks=GENERATION)
+
+
+def of_sets(info: MetricInfo, num_references: int, num_outputs: int) -> MetricInfo:
+    """The same distance between two sets of so many clips."""
+    rest = info.protocol.removeprefix(_AS_MANY)
+    return replace(info, protocol=f"unpaired: {num_outputs:,} outputs against {num_references:,} references; {rest}", paired=False)
 
 
 def _cpu() -> torch.device:
@@ -115,3 +124,35 @@ class PerClipMetric:
 
     def compute(self, rows: np.ndarray) -> float:
         return float(np.nanmean(rows)) if np.isfinite(rows).any() else float("nan")
+
+
+class DistributionMetric:
+    """Base of distances between two sets of clips (FVD, FAD); info says distribution=True.
+
+    Rows (B, 2, ...): features of the reference, features of what was made. A side of a row that is not all numbers is not there, so that
+    the sets may be of different sizes.
+    """
+
+    info: MetricInfo
+
+    def features(self, clips: ClipBatch, *, reference: bool) -> Tensor:
+        """(B, ...) on the CPU. reference: clips of a split, named by `ids`, whose features may be kept (`MetricOptions.cache`)."""
+        raise NotImplementedError
+
+    def distance(self, reference: np.ndarray, recon: np.ndarray) -> float:
+        """Between features (N, ...) and (M, ...)."""
+        raise NotImplementedError
+
+    def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
+        import torch
+
+        return torch.stack([self.features(reference, reference=True), self.features(recon, reference=False)], dim=1)
+
+    def compute(self, rows: np.ndarray) -> float:
+        there = sides(rows)
+        return self.distance(rows[there[:, 0], 0], rows[there[:, 1], 1])
+
+
+def sides(rows: np.ndarray) -> np.ndarray:
+    """(N, 2) True where a side of a distribution metric's rows (N, 2, ...) is all numbers."""
+    return np.asarray(np.isfinite(rows.reshape(len(rows), 2, -1)).all(axis=2))

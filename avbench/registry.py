@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from avbench.contain import plugin_code
 from avbench.errors import AvbenchError, UsageError, unknown_name
-from avbench.metric import Metric, MetricInfo, MetricOptions, MetricUnavailable, check_info
+from avbench.metric import DistributionMetric, Metric, MetricInfo, MetricOptions, MetricUnavailable, check_info
 from avbench.protocol import Protocol
 from avbench.task import Task
 from avbench.tokenizer import Tokenizer, TokenizerOptions
@@ -136,6 +136,8 @@ def load_metric(name: str, options: MetricOptions) -> Metric:
     if not isinstance(metric, Metric):
         raise AvbenchError(f'metric "{name}" of distribution {known[name].distribution} lacks info, update or compute')
     check_info(metric.info)
+    if metric.info.distribution and not isinstance(metric, DistributionMetric):
+        raise AvbenchError(f'metric "{name}": info says distribution=True, so its class must be an avbench.metric.DistributionMetric')
     return metric
 
 

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from avbench.metric import MetricInfo
+from avbench.metric import Metric, MetricInfo
 from avbench.protocol import Protocol
 from avbench.tokenizer import TokenizerInfo
 from avbench.types import ClipBatch, RunSpec, Tokens
@@ -95,6 +95,14 @@ class Task(ABC):
     def begin(self, split: Split) -> None:
         """Called once before anything is computed. Raises UsageError where the clips of `split` do not suit the task."""
         return
+
+    def clips(self, split: Split) -> Split:
+        """What is evaluated in place of `split`, after `begin`: itself, but where a task puts other clips beside it."""
+        return split
+
+    def measured_by(self, metric: Metric) -> Metric:
+        """`metric` as it measures this task's clips."""
+        return metric
 
     @abstractmethod
     def produce(self, reference: ClipBatch) -> Tokens:

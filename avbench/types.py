@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEFAULT_TASK = "reconstruct"
+SIDES = ("reference/", "output/")  # what a clip's id begins with where two sets are compared that have no pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +160,8 @@ class Outputs:
     """Finished clips that were made elsewhere, to be scored against a split's.
 
     folder: where they lie. pairs: a CSV that says which is whose; None: files of one name belong together. bits_per_s: their maker's
-    word. only: of "video", "audio", what is scored; None: what both sides have. fps: of folders of PNGs.
+    word. only: of "video", "audio", what is scored; None: what both sides have. fps: of folders of PNGs. unpaired: they stand for no
+    reference each, and are compared as a set with the set of the references.
     """
 
     folder: str
@@ -167,6 +169,7 @@ class Outputs:
     bits_per_s: float | None = None
     only: str | None = None
     fps: float | None = None
+    unpaired: bool = False
 
     def __post_init__(self) -> None:
         if self.only not in (None, "video", "audio"):
@@ -175,6 +178,8 @@ class Outputs:
             raise UsageError(f"--bits-per-s {self.bits_per_s:g}: above 0, at most 1e9")
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise UsageError(f"--fps {self.fps:g}: above 0, at most 1,000")
+        if self.unpaired and (self.pairs is not None or self.bits_per_s is not None or self.only is not None):
+            raise UsageError("--unpaired goes without --pairs, --bits-per-s and --only (REFERENCE?only=video has pictures alone)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,5 +208,6 @@ class RunSpec:
         """As manifest.json and result.json have it: one flat object. Of outputs without the paths: their content is in the revision."""
         facts = asdict(self)
         outputs, args = facts.pop("outputs"), dict(facts.pop("tokenizer_args"))
-        scored = {"scored": {key: outputs[key] for key in ("bits_per_s", "only", "fps")}} if outputs else {}
+        keys = ("bits_per_s", "only", "fps", *(["unpaired"] if outputs and outputs["unpaired"] else []))
+        scored = {"scored": {key: outputs[key] for key in keys}} if outputs else {}
         return facts | facts.pop("sampling") | scored | ({"tokenizer_args": args} if args else {})

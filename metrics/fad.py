@@ -7,16 +7,15 @@ against those of all reconstructions. Biased upwards for few clips, and more so 
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from avbench import weights
-from avbench.metric import MetricInfo, MetricOptions, of_generated
+from avbench.metric import DistributionMetric, MetricInfo, MetricOptions, of_generated
 from avbench.metrics.features import vggish
 from avbench.metrics.features.cache import cached_features, features_of
 from avbench.metrics.frechet import DDOF, frechet_from_features
 from avbench.nn.pretrained import aisfx
-from avbench.types import ClipBatch, Tokens
+from avbench.types import ClipBatch
 
 MIN_CLIPS = 10
 _RESAMPLED = "torchaudio resample (sinc, Hann window)"
@@ -28,7 +27,7 @@ def fad(reference_features: np.ndarray, recon_features: np.ndarray) -> float:
     return frechet_from_features(reference_features.reshape(-1, dim), recon_features.reshape(-1, dim))
 
 
-class _Fad:
+class _Fad(DistributionMetric):
     """FAD over the clips of a run. Rows (B, 2, W, D): embeddings of the W windows of the reference and of the reconstruction."""
 
     info: MetricInfo
@@ -38,17 +37,16 @@ class _Fad:
     def __init__(self, options: MetricOptions) -> None:
         self.cache, self.device = options.cache, options.device
 
-    def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
-        assert reference.audio is not None
-        assert recon.audio is not None
-        audio, sample_rate = reference.audio.to(self.device), reference.sample_rate
-        ids = reference.ids or ("",) * len(reference)  # equal ids: the cache declines to keep them
-        kept = cached_features(self.cache, self.key, ids, lambda missing: self.embed(audio[missing], sample_rate))
-        made = features_of(recon.audio, self.key, lambda content: self.embed(content.to(self.device), sample_rate))
-        return torch.stack([kept, made], dim=1)
+    def features(self, clips: ClipBatch, *, reference: bool) -> Tensor:
+        assert clips.audio is not None
+        audio, sample_rate = clips.audio, clips.sample_rate
+        if not reference:
+            return features_of(audio, self.key, lambda content: self.embed(content.to(self.device), sample_rate))
+        ids = clips.ids or ("",) * len(clips)  # equal ids: the cache declines to keep them
+        return cached_features(self.cache, self.key, ids, lambda missing: self.embed(audio[missing].to(self.device), sample_rate))
 
-    def compute(self, rows: np.ndarray) -> float:
-        return fad(rows[:, 0], rows[:, 1])
+    def distance(self, reference: np.ndarray, recon: np.ndarray) -> float:
+        return fad(reference, recon)
 
 
 def _info(name: str, embedding: str, sha256: str | None) -> MetricInfo:
@@ -60,6 +58,7 @@ def _info(name: str, embedding: str, sha256: str | None) -> MetricInfo:
         protocol=f"FAD, {embedding}; weights {(sha256 or 'not pinned')[:8]}, {_RESAMPLED}, float32; "
         f"all windows pooled, covariance ddof {DDOF}",
         min_clips=MIN_CLIPS,
+        distribution=True,
     )
 
 

@@ -5,16 +5,14 @@ clips (two samples of one 400-d normal: 159 at N = 512, 40 at N = 2048), so valu
 """
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from avbench import weights
-from avbench.metric import MetricInfo, MetricOptions, of_generated
+from avbench.metric import DistributionMetric, MetricInfo, MetricOptions, of_generated
 from avbench.metrics.features.cache import cached_features, features_of
 from avbench.metrics.frechet import DDOF, frechet_from_features
-from avbench.metrics.psnr import clip_videos
 from avbench.nn.pretrained import i3d
-from avbench.types import ClipBatch, Tokens
+from avbench.types import ClipBatch
 
 MIN_CLIPS = 10
 _SHA = (weights.CATALOG[i3d.WEIGHTS].sha256 or "")[:8]
@@ -28,7 +26,7 @@ def fvd(reference_videos: Tensor, recon_videos: Tensor) -> float:
     return frechet_from_features(*features)
 
 
-class Fvd:
+class Fvd(DistributionMetric):
     """FVD over the clips of a run. Rows (B, 2, 400): logits of the reference and of the reconstruction."""
 
     info = MetricInfo(
@@ -39,26 +37,23 @@ class Fvd:
         protocol=f"I3D Kinetics-400 logits (weights {_SHA}), all frames, bilinear to 224x224, [-1,1], SAME padding, float32; "
         f"covariance ddof {DDOF}",
         min_clips=MIN_CLIPS,
+        distribution=True,
     )
 
     def __init__(self, options: MetricOptions) -> None:
-        self.cache = options.cache
+        self.cache, self.device = options.cache, options.device
         self.model = i3d.load(options.device)
 
-    def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
-        reference_video, recon_video = clip_videos(reference, recon)
-        assert recon.video is not None
+    def features(self, clips: ClipBatch, *, reference: bool) -> Tensor:
+        assert clips.video is not None
+        video = clips.video
+        if not reference:  # clamped as any player would show it
+            return features_of(video, KEY, lambda content: i3d.logits(self.model, content.to(self.device).clamp(0, 1)))
+        ids = clips.ids or ("",) * len(clips)  # equal ids: the cache declines to keep them
+        return cached_features(self.cache, KEY, ids, lambda missing: i3d.logits(self.model, video[missing]))
 
-        def extract(positions: list[int]) -> Tensor:
-            return i3d.logits(self.model, reference_video[positions])
-
-        ids = reference.ids or ("",) * len(reference)  # equal ids: the cache declines to keep them
-        kept = cached_features(self.cache, KEY, ids, extract)
-        made = features_of(recon.video, KEY, lambda _: i3d.logits(self.model, recon_video))
-        return torch.stack([kept, made], dim=1)
-
-    def compute(self, rows: np.ndarray) -> float:
-        return frechet_from_features(rows[:, 0], rows[:, 1])
+    def distance(self, reference: np.ndarray, recon: np.ndarray) -> float:
+        return frechet_from_features(reference, recon)
 
 
 class GFvd(Fvd):

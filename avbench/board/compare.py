@@ -18,9 +18,10 @@ from avbench.board.columns import Column, load_boards
 from avbench.board.results import RunResult, clean, read_result
 from avbench.board.text import format_number
 from avbench.errors import AvbenchError
-from avbench.metric import MetricOptions, MetricUnavailable
+from avbench.metric import MetricOptions, MetricUnavailable, sides
 from avbench.registry import load_metric, metric_info
 from avbench.stats import NOTHING, Compute, PairedDifference, holm, paired_bootstrap, paired_jackknife
+from avbench.types import SIDES
 
 ALPHA = 0.05
 
@@ -43,7 +44,7 @@ class MetricComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two runs of the same split and protocol. num_common: clips that are ok in both."""
+    """Two runs of the same split and protocol. num_common: clips that are ok in both; of unpaired sets, such references."""
 
     a: RunResult
     b: RunResult
@@ -69,9 +70,13 @@ def compare(
     _check_same_clips(a, b)
     clips_a, clips_b = RunClips.read(a.folder), RunClips.read(b.folder)
     common = [clip for clip in clips_a.ids if clip in clips_b.position]
+    if a.unpaired:
+        common = [clip for clip in common if clip.startswith(SIDES[0])]
     if len(common) < 2:
         raise AvbenchError(f"runs {a.run_id} and {b.run_id} have {len(common)} clips that are ok in both; a comparison needs two")
-    pairing = _Pairing(a=clips_a, b=clips_b, common=common, num_resamples=num_resamples, seed=seed, metric_compute=metric_compute)
+    pairing = (_Sets if a.unpaired else _Pairing)(
+        a=clips_a, b=clips_b, common=common, num_resamples=num_resamples, seed=seed, metric_compute=metric_compute
+    )
     rows = [_compare_metric(column, a, b, pairing) for column in _columns(a, b)]
     return Comparison(a=a, b=b, num_common=len(common), rows=tuple(_with_verdicts(rows)))
 
@@ -82,7 +87,7 @@ def render(comparison: Comparison) -> str:
     head = [
         f"A  {a.tokenizer}  (run {a.run_id}, {a.num_ok}/{a.num_clips} clips ok)",
         f"B  {b.tokenizer}  (run {b.run_id}, {b.num_ok}/{b.num_clips} clips ok)",
-        f"{a.split}: {comparison.num_common} clips are ok in both and counted here",
+        f"{a.split}: {comparison.num_common} {'references' if a.unpaired else 'clips'} are ok in both and counted here",
     ]
     headers = ["metric", "A", "B", "B - A", "95 % interval", "clips", "p (Holm)", "verdict"]
     align = ("left", "right", "right", "right", "left", "right", "right", "left")
@@ -122,6 +127,29 @@ class _Pairing:
         present = sparse.present(a) & sparse.present(b)
         a, b = a[present], b[present]
         return compute(a), compute(b), paired_jackknife(compute, a, b, seed=self.seed), a.shape == b.shape and not (a != b).sum()
+
+
+class _Sets(_Pairing):
+    """Two runs of unpaired sets: the references are shared, each run's outputs are a set of their own."""
+
+    def features(self, metric: str) -> tuple[float, float, PairedDifference, bool]:
+        """Values over the shared references and all outputs, and the test of their difference.
+
+        Rows that one run alone has are NaN in the other, which counts them nowhere: both then have the same rows.
+        """
+        compute = self.metric_compute(metric)
+        shared = self.common
+        own = [[clip for clip in run.ids if clip.startswith(SIDES[1])] for run in (self.a, self.b)]
+        rows = [sparse.dense(run.features(metric, [*shared, *ids])) for run, ids in zip((self.a, self.b), own, strict=True)]
+        if rows[0].ndim < 3 or rows[0].shape[1:] != rows[1].shape[1:] or rows[0].shape[1] != 2:
+            raise AvbenchError("the rows of the two runs are not features of two sets")
+        (references, a), (others, b) = ((part[: len(shared)], part[len(shared) :]) for part in rows)
+        both = (sides(references) & sides(others))[:, 0]
+        absent_a, absent_b = (np.full((len(part), *rows[0].shape[1:]), np.nan) for part in (a, b))
+        rows_a, rows_b = (np.concatenate(parts) for parts in ((references[both], a, absent_b), (others[both], absent_a, b)))
+        sets = np.repeat([0, 1, 2], [both.sum(), len(a), len(b)])
+        difference = paired_jackknife(compute, rows_a, rows_b, seed=self.seed, sets=sets)
+        return compute(rows_a), compute(rows_b), difference, False
 
 
 def _compare_metric(column: Column, a: RunResult, b: RunResult, pairing: _Pairing) -> MetricComparison:
@@ -218,6 +246,7 @@ def _check_same_clips(a: RunResult, b: RunResult) -> None:
             ("tasks", a.task, b.task),
             ("split checksums", f"{a.split} {a.checksum}", f"{b.split} {b.checksum}"),
             ("split protocols", a.protocol, b.protocol),
+            ("pairings", *("unpaired sets" if run.unpaired else "by clip" for run in (a, b))),
         )
         if value_a != value_b
     ]

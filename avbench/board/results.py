@@ -48,6 +48,7 @@ class RunResult:
     directions: Mapping[str, bool | None]  # "higher_is_better" of values that state it (plugins')
     best_is_reference: frozenset[str]  # values that say so (plugins')
     units: Mapping[str, str]
+    unpaired: bool = False  # its clips are two sets, references and outputs (avbench/run/unpaired.py)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,7 @@ def read_result(folder: Path) -> RunResult:
         directions={name: value.flag("higher_is_better") for name, value in values.items() if "higher_is_better" in value.content},
         best_is_reference=frozenset(name for name, value in values.items() if value.flag("best_is_reference")),
         units={name: value.optional_text("unit", MAX_NAME) or "" for name, value in values.items()},
+        unpaired="scored" in spec.content and spec.section("scored").flag("unpaired") is True,
     )
 
 

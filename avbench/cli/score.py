@@ -19,6 +19,7 @@ from avbench.types import DEFAULT_TASK
 @click.option("--bits-per-s", type=float, help="What a clip takes, in the word of whoever made them.")
 @click.option("--only", type=click.Choice(["video", "audio"]), help="Score this alone; default: what both sides have.")
 @click.option("--fps", type=float, help="Of folders of PNGs.")
+@click.option("--unpaired", is_flag=True, help="Compare two sets, of whatever size: FVD, FAD and their like alone.")
 @click.option("--metrics", default="", help="Comma-separated names; default: all that suit.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N references: a row of its own group.")
 @click.option("--device", default="auto", show_default=True)
@@ -28,7 +29,7 @@ from avbench.types import DEFAULT_TASK
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs.")
 def command(
     reference: str, outputs: str, task: str, name: str, pairs: str | None, bits_per_s: float | None, only: str | None, fps: float | None,
-    metrics: str, limit: int | None, device: str, batch_size: int, fresh: bool, save_samples: int, runs_dir: Path,
+    unpaired: bool, metrics: str, limit: int | None, device: str, batch_size: int, fresh: bool, save_samples: int, runs_dir: Path,
 ) -> None:  # fmt: skip
     """Score the finished clips in OUTPUTS against those in REFERENCE: a folder or a split, with "?res=256&fps=25..." at a protocol.
 
@@ -40,7 +41,7 @@ def command(
     finish(
         score(
             reference, outputs, task=task, name=name or None, pairs=pairs, bits_per_s=bits_per_s, only=only, fps=fps,
-            metrics=tuple(metric.strip() for metric in metrics.split(",") if metric.strip()), limit=limit, device=device,
+            unpaired=unpaired, metrics=tuple(metric.strip() for metric in metrics.split(",") if metric.strip()), limit=limit, device=device,
             batch_size=batch_size, fresh=fresh, save_samples=save_samples, runs_dir=runs_dir,
         )
     )  # fmt: skip

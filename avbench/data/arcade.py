@@ -102,6 +102,14 @@ class Arcade:
             raise UsageError(f"{self.name} is pinned as {PROTOCOL}; of these only res and rate can be others")
         return self if protocol == self.protocol else replace(self, name=f"{self.name}?{query(protocol)}", protocol=protocol)
 
+    def file(self, index: int) -> Path | None:
+        """None: emulated."""
+        return None
+
+    def expected(self, index: int) -> str:
+        """Anything: `make` compares with the pins itself, and stops."""
+        return ""
+
     def stamp(self, index: int) -> str:
         """The clip's pin and the version of the conversion."""
         return f"{VERSION}.{CONVERSION}:{self.pins[index]}"

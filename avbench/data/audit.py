@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avbench.data import batches
 from avbench.data.batches import Split
 from avbench.data.convert import Int16, UInt8
 
@@ -58,7 +57,7 @@ def audit(split: Split, training: Split | None = None) -> Iterator[Finding]:
 
 def _clips(split: Split) -> Iterator[tuple[str, UInt8, Int16, str]]:
     indices = range(len(split.clips))
-    for clip, entry, arrays in zip(split.clips, split.entries, batches.read_arrays(split, indices), strict=True):
+    for clip, entry, arrays in zip(split.clips, split.entries, split.arrays(indices), strict=True):
         if not isinstance(arrays, str):
             yield clip.id, *arrays, entry.pin
 

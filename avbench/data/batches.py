@@ -38,6 +38,39 @@ class Split:
     root: Path
     entries: tuple[shards.Entry, ...] = field(repr=False)
 
+    def arrays(self, indices: Sequence[int]) -> Iterator[tuple[UInt8, Int16] | str]:
+        """Video uint8 (T, H, W, 3) and audio int16 (N,) of each clip at `indices`, or why it failed.
+
+        Bytes that are not those that were written are a failure, never a clip.
+        """
+        rows = [row for index in indices if (row := self.entries[index].row) is not None]
+        prepared = shards.read_rows(self.root, rows, self.protocol)
+        for index in indices:
+            entry = self.entries[index]
+            if entry.row is None:
+                yield entry.failure or "not prepared"
+                continue
+            arrays = next(prepared)
+            if arrays is not None and shards.is_intact(entry, *arrays):
+                yield arrays
+            else:
+                wrong = "is missing or cut off" if arrays is None else "differs from its checksum"
+                yield f"its prepared shard {wrong}; avbench data verify {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined(Split):
+    """Two splits of one protocol as one: the clips of `first`, then those of `second`. Name, checksum and root are `first`'s."""
+
+    first: Split
+    second: Split
+
+    def arrays(self, indices: Sequence[int]) -> Iterator[tuple[UInt8, Int16] | str]:
+        """See `Split.arrays`."""
+        size = len(self.first.clips)
+        for index in indices:
+            yield from self.first.arrays([index]) if index < size else self.second.arrays([index - size])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -92,33 +125,13 @@ def _read_ahead(split: Split, size: int, numbers: Sequence[int], ready: queue.Qu
 def read_batch(split: Split, number: int, indices: Sequence[int]) -> Batch:
     """The clips at `indices` as batch `number`, read now."""
     good, failures = [], []
-    for index, arrays in zip(indices, read_arrays(split, indices), strict=True):
+    for index, arrays in zip(indices, split.arrays(indices), strict=True):
         if isinstance(arrays, str):
             clip = split.clips[index]
             failures.append(ClipFailure(id=clip.id, label=clip.label, reason=arrays))
         else:
             good.append((index, *arrays))
     return Batch(index=number, clips=_clip_batch(split, good) if good else None, failures=tuple(failures))
-
-
-def read_arrays(split: Split, indices: Sequence[int]) -> Iterator[tuple[UInt8, Int16] | str]:
-    """Video uint8 (T, H, W, 3) and audio int16 (N,) of each clip at `indices`, or why it failed: for training loops.
-
-    Bytes that are not those that were written are a failure, never a clip.
-    """
-    rows = [row for index in indices if (row := split.entries[index].row) is not None]
-    prepared = shards.read_rows(split.root, rows, split.protocol)
-    for index in indices:
-        entry = split.entries[index]
-        if entry.row is None:
-            yield entry.failure or "not prepared"
-            continue
-        arrays = next(prepared)
-        if arrays is not None and shards.is_intact(entry, *arrays):
-            yield arrays
-        else:
-            wrong = "is missing or cut off" if arrays is None else "differs from its checksum"
-            yield f"its prepared shard {wrong}; avbench data verify {split.name}"
 
 
 def _clip_batch(split: Split, good: list[tuple[int, UInt8, Int16]]) -> ClipBatch:

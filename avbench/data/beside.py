@@ -23,7 +23,7 @@ def read(request: dict[str, Any], protocol: Protocol) -> tuple[UInt8, Int16]:
     """Video and audio of an output, as `decode.read_clip`. Raises MediaError.
 
     request: path; like, the reference's file, None where it has none (an emulator's clip: of the protocol's length); like_kinds, what
-    the reference's protocol has; fps, of a folder of frames.
+    the reference's protocol has; fps, of a folder of frames; paired, False where it stands for no reference and only its own middle counts.
     """
     path, fps = Path(request["path"]), request["fps"]
     length, aspect = protocol.duration_s, None
@@ -38,7 +38,7 @@ def read(request: dict[str, Any], protocol: Protocol) -> tuple[UInt8, Int16]:
         own_length, own_aspect = len(frames.listed(path)) / fps, None
     else:
         own_length, own_aspect = measure(path, protocol.modalities)
-    offset_s = _offset(length, own_length, protocol)
+    offset_s = _offset(length if request["paired"] else own_length, own_length, protocol)
     if aspect is not None and own_aspect is not None and abs(own_aspect / aspect - 1) > ASPECT:
         raise MediaError(f"is {own_aspect:.3f} times as wide as high, its reference {aspect:.3f} times; crop it as its reference is")
     if not path.is_dir():

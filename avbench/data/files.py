@@ -49,6 +49,14 @@ class Files:
 
         return identity()
 
+    def file(self, index: int) -> Path | None:
+        """Its path."""
+        return self.paths[index]
+
+    def expected(self, index: int) -> str:
+        """Anything: no list says what the files hold."""
+        return ""
+
     def stamp(self, index: int) -> str:
         """The file's size and times of change, and what decodes it. The time of the inode's change cannot be set back by copying."""
         decoder = hashlib.sha256(self.decoder.encode()).hexdigest()[:12]

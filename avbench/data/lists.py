@@ -108,6 +108,14 @@ class Part:
         whole = self.whole.at(protocol)
         return Part(whole, whole.name.replace(self.whole.name, self.name, 1), listed)
 
+    def file(self, index: int) -> Path | None:
+        """The whole's."""
+        return self.whole.file(self._numbers[index]) if index < len(self._numbers) else None
+
+    def expected(self, index: int) -> str:
+        """What the list says; else what the whole does."""
+        return self._sha256[index] or (self.whole.expected(self._numbers[index]) if index < len(self._numbers) else "")
+
     def stamp(self, index: int) -> str:
         """The whole's."""
         return self.whole.stamp(self._numbers[index]) if index < len(self._numbers) else "absent"
@@ -122,26 +130,8 @@ class Part:
         for made in self.whole.make(there, jobs) if there else ():
             yield replace(made, index=place[made.index])
 
-    def differing(self, pins: Sequence[str]) -> list[str | None]:
-        """For each clip why it is not the list's, by what it was made from (`pins`), or None."""
-        return [
-            f"is another file than the list's (sha256 {pin[:12]}..., not {wanted[:12]}...)" if wanted and pin and pin != wanted else None
-            for wanted, pin in zip(self._sha256, pins, strict=True)
-        ]
-
 
 def _path(split: str, name: str) -> Path:
     if os.sep in split or split.startswith("folder:"):
         raise UsageError("lists are of named splits; of a folder, copy or link the files that are meant")
     return cache_root() / "lists" / f"{split}@{name}.csv"
-
-
-def check(source: Source, split: Split) -> Split:
-    """The split with clips of another content than the list's as failed ones."""
-    if not isinstance(source, Part):
-        return split
-    wrong = source.differing([entry.pin for entry in split.entries])
-    entries = tuple(
-        entry if reason is None else replace(entry, row=None, failure=reason) for entry, reason in zip(split.entries, wrong, strict=True)
-    )
-    return replace(split, entries=entries)

@@ -64,6 +64,13 @@ def kinds_of(paths: Sequence[Path]) -> frozenset[str]:
     return frozenset(["video", "audio"])
 
 
+def alone(folder: Path) -> tuple[tuple[ClipRef, ...], tuple[Path, ...]]:
+    """Every output below `folder` as a clip of its own, by name. Raises AvbenchError where there is none."""
+    root = folder.resolve()
+    paths = sorted((path for found in find_outputs(folder).values() for path in found), key=os.fsencode)
+    return tuple(clip_of(path.relative_to(root)) for path in paths), tuple(paths)
+
+
 def pair_by_name(clips: Sequence[ClipRef], folder: Path) -> Pairing:
     """Outputs to clips of the same name below both folders, whatever their suffixes.
 
@@ -80,7 +87,7 @@ def pair_by_name(clips: Sequence[ClipRef], folder: Path) -> Pairing:
         some, other = next(iter(wanted)), next(iter(found))
         raise UsageError(
             f"no output below {folder} has the name of a reference: a reference is called {some!r}, an output {other!r}. "
-            "Name them alike, or give --pairs LIST.csv with the columns reference,output"
+            "Name them alike, give --pairs LIST.csv with the columns reference,output, or compare the two as sets: --unpaired"
         )
     left = tuple(sorted(set(found) - set(wanted)))
     return Pairing(paths=paths, sizes={}, left=left)
@@ -116,7 +123,10 @@ def pair_by_list(clips: Sequence[ClipRef], folder: Path, file: Path) -> Pairing:
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """A `Source` of outputs: clip k stands for clip k of `reference`, with its id and label. `fps`: of folders of PNGs."""
+    """A `Source` of outputs: clip k stands for clip k of a reference, with its id and label; unless `paired`, for itself.
+
+    fps: of folders of PNGs.
+    """
 
     name: str
     clips: tuple[ClipRef, ...]
@@ -125,6 +135,7 @@ class Outputs:
     protocol: Protocol
     like_kinds: tuple[str, ...] = ("audio", "video")  # of the reference's protocol: its pictures say where its middle is
     fps: float | None = None
+    paired: bool = True
     note: str = ""
     train_split: str | None = None
 
@@ -136,7 +147,8 @@ class Outputs:
     @property
     def root(self) -> Path:
         """Of these files at this protocol alone."""
-        facts = [self.protocol.facts(), self.fps, sorted({os.fspath(path.parent) for path in self.paths if path is not None})]
+        folders = sorted({os.fspath(path.parent) for path in self.paths if path is not None})
+        facts = [self.protocol.facts(), self.fps, folders, *([] if self.paired else ["unpaired"])]
         return cache_root() / "prepared" / f"outputs-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
 
     @property
@@ -150,6 +162,14 @@ class Outputs:
         """Outputs are read as their references are."""
         raise UsageError("outputs are read at the protocol of their references")
 
+    def file(self, index: int) -> Path | None:
+        """Its path."""
+        return self.paths[index]
+
+    def expected(self, index: int) -> str:
+        """Anything: it is their maker's."""
+        return ""
+
     def stamp(self, index: int) -> str:
         """Sizes and times of change of the output and its reference, and what decodes them."""
         files = (self.paths[index], self.like[index])
@@ -161,11 +181,12 @@ class Outputs:
         for index in set(indices) - set(there):
             yield Made(index=index, pin="", failure="has no output of its name")
         for made in decoded([self._request(index) for index in there], there, jobs):
-            yield made if made.failure is None else replace(made, failure=f"its output {made.failure}")
+            yield replace(made, failure=f"its output {made.failure}") if made.failure is not None and self.paired else made
 
     def _request(self, index: int) -> dict[str, Any]:
         path, like = (None if file is None else os.fspath(file) for file in (self.paths[index], self.like[index]))
-        return {"path": path, "like": like, "like_kinds": self.like_kinds, "fps": self.fps, "protocol": asdict(self.protocol)}
+        asked = {"like": like, "like_kinds": self.like_kinds, "fps": self.fps, "paired": self.paired}
+        return {"path": path, "protocol": asdict(self.protocol), **asked}
 
 
 def named(names: Sequence[str]) -> str:

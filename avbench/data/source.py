@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as Interface
+from typing import runtime_checkable
 
 from avbench.types import ClipRef, Protocol
 
@@ -25,6 +26,7 @@ class Made:
     shape: tuple[int, ...] = ()
 
 
+@runtime_checkable
 class Source(Interface):
     """A named list of clips. Written by whoever adds a split: a function without arguments that returns one, as an entry point."""
 
@@ -68,6 +70,12 @@ class Source(Interface):
 
         Raises UsageError where they cannot be made so.
         """
+
+    def file(self, index: int) -> Path | None:
+        """The file that clip `index` is made of; None where it is made of none."""
+
+    def expected(self, index: int) -> str:
+        """sha256 (hex) of what clip `index` must have been made from (`Made.pin`); "" where anything will do. Another is a failed clip."""
 
     def stamp(self, index: int) -> str:
         """Changes whenever clip `index` has to be prepared anew (its file has changed, another version of the code)."""

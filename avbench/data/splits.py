@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from avbench.data.batches import Batch, Split, batches, read_batch
 from avbench.data.files import PROTOCOL
 from avbench.data.folder import folder_source
 from avbench.data.source import Source
-from avbench.errors import UsageError, unknown_name
+from avbench.errors import AvbenchError, UsageError, unknown_name
 from avbench.protocol import Protocol, parse
 from avbench.registry import plugins
 from avbench.types import ClipFailure, ClipRef
@@ -50,7 +51,7 @@ def prepare_source(source: Source, *, limit: int | None = None, jobs: int | None
             if not _all_failed(source, missing):
                 raise
             print(f"{len(missing)} clips failed before and are not tried again: {error}", file=sys.stderr)
-    return lists.check(source, _split(source, count))
+    return _split(source, count)
 
 
 def _all_failed(source: Source, missing: Sequence[int]) -> bool:
@@ -89,7 +90,9 @@ def find(name: str) -> Source:
         raise UsageError(f"{name} is a folder; as a split it is called folder:{name}")
     if name not in known:
         raise unknown_name("split", name, [*known, "folder:PATH"])
-    source: Source = known[name].load()()
+    source = known[name].load()()
+    if not isinstance(source, Source):
+        raise AvbenchError(f"split {name} of distribution {known[name].distribution} is no avbench.data.source.Source: that page says more")
     if listed:
         source = lists.cut_down(source, name, listed)
     return source.at(asked) if asked is not None else source
@@ -152,16 +155,25 @@ def _make(source: Source, missing: Sequence[int], jobs: int, progress: bool) -> 
 def _split(source: Source, count: int) -> Split:
     known = shards.read_index(source.root)
     clips = source.clips[:count]
-    entries = tuple(known[clip.id] for clip in clips)
+    made = tuple(known[clip.id] for clip in clips)
+    entries = tuple(_as_expected(entry, source.expected(index)) for index, entry in enumerate(made))
     return Split(
-        name=source.name, clips=clips, protocol=source.protocol, checksum=_checksum(source, clips, entries),
+        name=source.name, clips=clips, protocol=source.protocol, checksum=_checksum(source, clips, made),
         num_official=source.num_official, note=source.note, train_split=source.train_split, root=source.root, entries=entries,
     )  # fmt: skip
 
 
+def _as_expected(entry: shards.Entry, wanted: str) -> shards.Entry:
+    """A failed clip where it was made from something else than it must have been."""
+    if not wanted or not entry.pin or entry.pin == wanted:
+        return entry
+    reason = f"is another file than the list's (sha256 {entry.pin[:12]}..., not {wanted[:12]}...)"
+    return replace(entry, row=None, failure=reason)
+
+
 def _checksum(source: Source, clips: Sequence[ClipRef], entries: Sequence[shards.Entry]) -> str:
     digest = hashlib.sha256(json.dumps(source.protocol.facts(), sort_keys=True).encode())
-    digest.update(getattr(source, "decoder", "").encode())  # a split of somebody's that was written before there was one decodes nothing
+    digest.update(source.decoder.encode())
     for clip, entry in zip(clips, entries, strict=True):
         digest.update(json.dumps([clip.id, clip.label, entry.pin]).encode())
     return digest.hexdigest()

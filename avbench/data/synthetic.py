@@ -65,6 +65,14 @@ class Synthetic:
             raise UsageError(f"{self.name} has pictures of a size that is asked for, and mono sound")
         return self if protocol == self.protocol else replace(self, name=f"{self.name}?{query(protocol)}", protocol=protocol)
 
+    def file(self, index: int) -> Path | None:
+        """None: drawn."""
+        return None
+
+    def expected(self, index: int) -> str:
+        """Anything."""
+        return ""
+
     def stamp(self, index: int) -> str:
         """The version of this file."""
         return VERSION

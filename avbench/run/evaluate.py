@@ -136,6 +136,7 @@ def _load_rest(
         raise AvbenchError(f"split {spec.split} has no clips. {split.note}")
     with task.switches():
         task.begin(split)
+        split = task.clips(split)
     _check_modalities(task, split)
     cache = cache_root() / "reference-features" / split.checksum[:16]
     options = MetricOptions(device=device, cache=cache, classes=frozenset(clip.label for clip in split.clips if clip.label))

@@ -30,7 +30,7 @@ class Metrics(Mapping[str, Metric]):
 
     def __init__(self, names: Iterable[str], task: Task, options: MetricOptions, *, limit: int | None = None) -> None:
         """limit: bytes that networks may take; None: SHARE of what is free now."""
-        self.options = options
+        self.task, self.options = task, options
         self.limit = int(SHARE * free_bytes(options.device)) if limit is None else limit
         self.infos: dict[str, MetricInfo] = {}
         self.row_keys: dict[str, str] = {}
@@ -83,8 +83,9 @@ class Metrics(Mapping[str, Metric]):
             del self._held[heavy.pop(0)]
             gc.collect()  # a network may be a ring of objects
         with fixed():
-            metric = registry.load_metric(name, self.options)
-        self._held[name], self.infos[name], self.row_keys[name] = metric, metric.info, identity.metric_key(metric)
+            loaded = registry.load_metric(name, self.options)
+        metric = self.task.measured_by(loaded)
+        self._held[name], self.infos[name], self.row_keys[name] = metric, metric.info, identity.metric_key(loaded)
         return metric
 
     def _bytes(self, names: Iterable[str]) -> int:

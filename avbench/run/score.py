@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from avbench.data import splits
-from avbench.data.files import SOUND_EXTENSIONS, Files, find_videos
-from avbench.data.lists import Part
+from avbench.data.files import SOUND_EXTENSIONS, find_videos
 from avbench.data.outputs import Outputs, kinds_of, named, pair_by_list, pair_by_name
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
@@ -55,12 +54,12 @@ class Scored(Task):
         if self.asked.fps is None and any(path.is_dir() for path in paths.values()):
             raise UsageError("folders of PNGs do not say how fast they are shown: give --fps")
         protocol = _restricted(split.protocol, frozenset([self.asked.only]) if self.asked.only else kinds_of(list(paths.values())))
-        files = _files_of(split)
+        references = splits.find(split.name)
         source = Outputs(
             name=f"{self.info.name} for {split.name}",
             clips=split.clips,
             paths=tuple(paths.get(clip.id) for clip in split.clips),
-            like=tuple(files.get(clip.id) for clip in split.clips),
+            like=tuple(references.file(index) for index in range(len(split.clips))),
             like_kinds=tuple(sorted(split.protocol.modalities)),
             protocol=protocol,
             fps=self.asked.fps,
@@ -140,13 +139,6 @@ def _restricted(protocol: Protocol, kinds: frozenset[str]) -> Protocol:
         raise UsageError(f"outputs of {ours} cannot be compared with references of {theirs}")
     protocol = protocol if "video" in left else replace(protocol, num_frames=0)
     return protocol if "audio" in left else replace(protocol, sample_rate=0, channels=1)
-
-
-def _files_of(split: Split) -> dict[str, Path]:
-    """Clip id -> the reference's own file, where the split is made of files."""
-    source = splits.find(split.name)
-    source = source.whole if isinstance(source, Part) else source
-    return {clip.id: path for clip, path in zip(source.clips, source.paths, strict=True)} if isinstance(source, Files) else {}
 
 
 def _joined(parts: list[Tensor | None]) -> Tensor | None:

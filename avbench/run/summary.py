@@ -12,7 +12,7 @@ from avbench import sparse, stats
 from avbench.contain import plugin_code
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError
-from avbench.metric import MetricInfo
+from avbench.metric import MetricInfo, sides
 from avbench.run.context import Context
 from avbench.run.store import BatchResult, ClipRow, RunStore
 from avbench.run.worker import peak_memory_mb
@@ -131,7 +131,10 @@ def _piece(name: str, part: BatchResult, shape: tuple[int, ...]) -> Rows:
 
 
 def _value(info: MetricInfo, compute: Callable[[np.ndarray], float], rows: Rows, parts: list[BatchResult], seed: int) -> MetricValue:
-    usable, num_rows = sparse.present(rows), rows.shape[0]
+    usable, num_rows, sets = sparse.present(rows), rows.shape[0], None
+    if not info.paired and rows.ndim > 2:
+        there = sides(sparse.dense(rows))
+        usable, sets = np.asarray(there.any(axis=1)), there[:, 0]
     errors = Counter(row.errors[info.name] for part in parts for row in part.rows if info.name in row.errors)
     blank = MetricValue(name=info.name, value=None, num_clips=int(usable.sum()), num_failed=sum(errors.values()), protocol=info.protocol)
     reason = errors.most_common(1)[0][0] if errors else None
@@ -139,6 +142,9 @@ def _value(info: MetricInfo, compute: Callable[[np.ndarray], float], rows: Rows,
         reason = f"{blank.num_failed} of {num_rows} clips: {reason}"
     if blank.num_clips < info.min_clips:
         return replace(blank, reason=reason or f"needs {info.min_clips} clips, has {blank.num_clips}")
+    if sets is not None and min(smaller := (int(sets.sum()), int((usable & ~sets).sum()))) < info.min_clips:
+        needed = f"needs {info.min_clips} references and as many outputs, has {smaller[0]} and {smaller[1]}"
+        return replace(blank, reason=reason or needed)
 
     def of_clips(kept: np.ndarray) -> float:
         return float(compute(sparse.total(rows[kept]) if info.additive else sparse.dense(rows[kept])))
@@ -151,7 +157,7 @@ def _value(info: MetricInfo, compute: Callable[[np.ndarray], float], rows: Rows,
             else:
                 kept = np.flatnonzero(usable)
                 value = of_clips(kept)
-                low, high = stats.jackknife_interval(of_clips, kept, seed=seed)
+                low, high = stats.jackknife_interval(of_clips, kept, seed=seed, sets=None if sets is None else sets[kept])
     except AvbenchError as error:  # the other metrics stand
         return replace(blank, reason=str(error))
     if not np.isfinite(value):

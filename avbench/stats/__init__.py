@@ -88,14 +88,19 @@ def _error_of_mean(values: np.ndarray) -> np.ndarray:
     return np.asarray(values.std(axis=-1, ddof=1) / np.sqrt(values.shape[-1]))
 
 
-def jackknife_interval(compute: Compute, rows: np.ndarray, *, num_groups: int = MAX_GROUPS, seed: int = 0, level: float = 0.95) -> Interval:
-    """estimate +- t x SE from deleting each of `num_groups` random groups of clips in turn (Wolter 2007, ch. 4.2.1)."""
+def jackknife_interval(
+    compute: Compute, rows: np.ndarray, *, num_groups: int = MAX_GROUPS, seed: int = 0, level: float = 0.95, sets: np.ndarray | None = None
+) -> Interval:
+    """estimate +- t x SE from deleting each of `num_groups` random groups of clips in turn (Wolter 2007, ch. 4.2.1).
+
+    sets: (N,) int, which of several independent sets a row belongs to: groups are deleted from one at a time and their variances added.
+    """
     rows = np.asarray(rows)
-    error, groups = _jackknife_error(lambda keep: compute(rows[keep]), len(rows), num_groups, seed)
+    error, freedom = _jackknife_error(lambda keep: compute(rows[keep]), len(rows), num_groups, seed, sets)
     estimate = compute(rows) if len(rows) else float("nan")
     if error is None or not np.isfinite(estimate):
         return None, None
-    half = stdtrit(groups - 1, _tails(level)[1]) * error
+    half = stdtrit(freedom, _tails(level)[1]) * error
     return float(estimate - half), float(estimate + half)
 
 
@@ -130,10 +135,12 @@ def paired_jackknife(
     seed: int = 0,
     level: float = 0.95,
     compute_b: Compute | None = None,
+    sets: np.ndarray | None = None,
 ) -> PairedDifference:
     """compute(rows_b) - compute(rows_a) for a distribution metric: the same clips are deleted from both, so what they share cancels.
 
     rows_a, rows_b: (N, ...) rows of the same clips in the same order. p from Student's t with num_groups - 1 degrees of freedom.
+    sets: as of `jackknife_interval`.
     """
     num_rows = rows_a.shape[0]  # of an array, or of a csr_array
     if num_rows != rows_b.shape[0]:
@@ -142,12 +149,12 @@ def paired_jackknife(
     def difference(keep: np.ndarray) -> float:
         return (compute_b or compute)(rows_b[keep]) - compute(rows_a[keep])
 
-    error, groups = _jackknife_error(difference, num_rows, num_groups, seed)
+    error, freedom = _jackknife_error(difference, num_rows, num_groups, seed, sets)
     observed = difference(np.arange(num_rows)) if num_rows else float("nan")
     if error is None or not np.isfinite(observed):
         return NOTHING
-    half = float(stdtrit(groups - 1, _tails(level)[1]) * error)
-    p_value = float(2 * stdtr(groups - 1, -abs(observed) / error)) if error > 0 else float(observed == 0)
+    half = float(stdtrit(freedom, _tails(level)[1]) * error)
+    p_value = float(2 * stdtr(freedom, -abs(observed) / error)) if error > 0 else float(observed == 0)
     return PairedDifference(
         difference=float(observed),
         ci_low=float(observed - half),
@@ -168,20 +175,32 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def _jackknife_error(evaluate: Callable[[np.ndarray], float], num_rows: int, num_groups: int, seed: int) -> tuple[float | None, int]:
-    """Standard error of evaluate(all rows) and the number of groups; None where it cannot be had.
+def _jackknife_error(
+    evaluate: Callable[[np.ndarray], float], num_rows: int, num_groups: int, seed: int, sets: np.ndarray | None = None
+) -> tuple[float | None, float]:
+    """Standard error of evaluate(all rows) and its degrees of freedom; None where it cannot be had.
 
     Groups of unequal size (they differ by one row at most) enter with equal weight: at 40 groups of 25 or 26 that is a 4 % matter.
+    Of several sets, the degrees of freedom of a sum of variances are Satterthwaite's (1946).
     """
-    num_groups = min(num_groups, num_rows)
-    if num_groups < 3:
-        return None, num_groups
-    order = np.random.default_rng(seed).permutation(num_rows)
-    replicates = np.array([evaluate(np.sort(np.delete(order, group))) for group in _group_slices(num_rows, num_groups)])
-    if not np.isfinite(replicates).all():
-        return None, num_groups
-    spread = np.square(replicates - replicates.mean()).sum()
-    return float(np.sqrt((num_groups - 1) / num_groups * spread)), num_groups
+    rng = np.random.default_rng(seed)
+    everything = np.arange(num_rows)
+    found = []
+    for members in [everything] if sets is None else [everything[sets == name] for name in np.unique(sets)]:
+        order, others = rng.permutation(members), np.setdiff1d(everything, members)
+        groups = min(num_groups, len(members))
+        if groups < 3:
+            return None, groups - 1
+        kept = (np.delete(order, group) for group in _group_slices(len(members), groups))
+        replicates = np.array([evaluate(np.sort(np.concatenate([keep, others]))) for keep in kept])
+        if not np.isfinite(replicates).all():
+            return None, groups - 1
+        spread = np.square(replicates - replicates.mean()).sum()
+        found.append((float((groups - 1) / groups * spread), groups - 1))
+    total = sum(variance for variance, _ in found)
+    if len(found) == 1 or not total:
+        return float(np.sqrt(total)), min((freedom for _, freedom in found), default=-1)
+    return float(np.sqrt(total)), total**2 / sum(variance**2 / freedom for variance, freedom in found)
 
 
 def _group_slices(num_rows: int, num_groups: int) -> Iterator[slice]:

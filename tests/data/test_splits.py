@@ -18,7 +18,6 @@ import torch
 
 from avbench import locks
 from avbench.data import decode, files, shards, splits, vggsound
-from avbench.data.batches import read_arrays
 from avbench.data.media import write_mp4
 from avbench.data.source import Made
 from avbench.errors import AvbenchError, UsageError
@@ -31,13 +30,23 @@ SMALL = Protocol(num_frames=2, duration_s=1.0, resolution=8, sample_rate=100)
 class Numbers:
     """A split of made-up clips: clip k is filled with k. `fails` lists the ones that fail."""
 
-    name, num_official, note, train_split, protocol = "numbers", 10, "", None, SMALL
+    name, num_official, note, train_split, protocol, decoder = "numbers", 10, "", None, SMALL, ""
 
     def __init__(self, root: Path, count: int = 10, fails: Sequence[int] = ()) -> None:
         self.root = root
         self.fails = fails
         self.clips = tuple(ClipRef(id=f"n/{k}", label=str(k % 2)) for k in range(count))
         self.made: list[int] = []
+        self.wanted: dict[int, str] = {}
+
+    def at(self, protocol: Protocol) -> "Numbers":
+        return self
+
+    def file(self, index: int) -> None:
+        return None
+
+    def expected(self, index: int) -> str:
+        return self.wanted.get(index, "")
 
     def stamp(self, index: int) -> str:
         return "1"
@@ -83,7 +92,7 @@ def video_files(folder: Path, names: Sequence[str]) -> Path:
 def test_clips_come_back_as_they_were_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use(monkeypatch, Numbers(tmp_path / "p"))
     split = load()
-    for k, arrays in enumerate(read_arrays(split, range(10))):
+    for k, arrays in enumerate(split.arrays(range(10))):
         assert not isinstance(arrays, str)
         assert (arrays[0] == k).all()
         assert (arrays[1] == 100 * k).all()
@@ -143,6 +152,29 @@ def test_only_what_is_missing_is_made_and_failures_are_tried_again(monkeypatch: 
     assert source.made == [2, 4, 5, 6, 7, 8, 9]
 
 
+def test_a_clip_of_another_content_than_it_must_have_fails_and_the_checksum_says_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = use(monkeypatch, Numbers(tmp_path / "p", count=3))
+    before = load()
+    source.wanted = {0: "pin0", 1: "another"}
+    after = load()
+    assert [entry.failure for entry in after.entries] == [None, "is another file than the list's (sha256 pin1..., not another...)", None]
+    assert after.checksum == before.checksum
+
+
+def test_a_split_that_is_no_source_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Found:
+        distribution = "theirs"
+
+        def load(self) -> object:
+            return object
+
+    monkeypatch.setattr(splits, "plugins", lambda kind: {"odd": Found()})
+    with pytest.raises(AvbenchError, match="split odd of distribution theirs is no"):
+        splits.find("odd")
+
+
 def test_the_checksum_is_that_of_the_clips_their_labels_and_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use(monkeypatch, Numbers(tmp_path / "p"))
     whole, part = load().checksum, load(limit=5).checksum
@@ -185,7 +217,7 @@ def test_clips_beyond_one_shard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     use(monkeypatch, Numbers(tmp_path / "p"))
     split = load()
     assert len(list(split.root.glob("*.video.npy"))) == 3
-    assert [int(arrays[0].flat[0]) for arrays in read_arrays(split, [9, 0, 5])] == [9, 0, 5]
+    assert [int(arrays[0].flat[0]) for arrays in split.arrays([9, 0, 5])] == [9, 0, 5]
     assert np.load(shards.shard_path(split.root, 4, "audio"), mmap_mode="r")[1, 0] == 500
 
 
@@ -208,7 +240,7 @@ def test_a_full_disk_is_an_error_that_says_so_and_what_was_prepared_stands(monke
     source.made = []
     split = load()
     assert source.made == [6, 7, 8, 9]
-    assert [int(arrays[0].flat[0]) for arrays in read_arrays(split, range(10))] == list(range(10))
+    assert [int(arrays[0].flat[0]) for arrays in split.arrays(range(10))] == list(range(10))
 
 
 def test_a_torn_index_line_is_dropped_and_other_damage_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -158,6 +158,20 @@ def test_the_delete_one_jackknife_of_a_mean_is_the_textbook_standard_error():
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half))
 
 
+def test_deleting_from_two_sets_apart_is_welchs_interval_of_a_difference_of_means():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0, 1, 12), rng.normal(1, 3, 30)
+    sets = np.repeat([0, 1], [12, 30])
+
+    def difference(kept):
+        return float(both[kept][sets[kept] == 0].mean() - both[kept][sets[kept] == 1].mean())
+
+    both = np.concatenate([a, b])
+    low, high = jackknife_interval(difference, np.arange(42), sets=sets)
+    expected = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert (low, high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+
+
 def test_the_frechet_interval_holds_its_estimate_and_covers_where_the_percentile_bootstrap_fails():
     """Mean of the estimate at N = 100, D = 16, from 400 draws. benchmarks/intervals.py is the long version."""
     rng = np.random.default_rng(5)
