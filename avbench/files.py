@@ -2,11 +2,15 @@
 
 import contextlib
 import errno
+import gzip
+import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import stat
+import zlib
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -59,6 +63,12 @@ def is_disk_error(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (*_FULL, *_UNWRITABLE)
 
 
+def slug(name: str) -> str:
+    """`name` as part of a path: no separators, no leading dot, at most 60 characters; of a longer one both ends and a hash."""
+    clean = re.sub(r"[^A-Za-z0-9@+._-]+", "-", name).strip("-.")
+    return clean if len(clean) <= 60 else f"{clean[:30]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}-{clean[-22:]}"
+
+
 def regular(path: Path) -> Path:
     """`path`, if it is an ordinary file: a fifo or a device would block, or never end. Raises AvbenchError for anything else."""
     try:
@@ -106,6 +116,20 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[bytes]:
             raise AvbenchError(f"{path} is too large for what it is ({size:,} bytes)")
         while line := file.readline(MAX_LINE_BYTES):
             yield line
+
+
+def read_gzip_lines(path: Path, max_bytes: int) -> Iterator[bytes]:
+    """`read_lines` of a gzip file that unpacks to at most `max_bytes`. Raises AvbenchError as soon as it goes on beyond."""
+    with _opened(path) as file, gzip.GzipFile(fileobj=file, mode="rb") as unpacked:
+        left = max_bytes
+        try:
+            while line := unpacked.readline(MAX_LINE_BYTES):
+                left -= len(line)
+                if left < 0:
+                    raise AvbenchError(f"{path} is too large for what it is (over {max_bytes:,} bytes unpacked)")
+                yield line
+        except (EOFError, zlib.error) as error:
+            raise AvbenchError(f"{path} is damaged: {error}") from error
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -29,6 +29,7 @@ from avbench.generate.checkpoint import load_generator
 from avbench.metrics.features import cache, classifier
 from avbench.report.training import read_trainings
 from avbench.run import identity
+from avbench.run.finished import read_clips
 from avbench.run.store import RunStore
 from avbench.tokenizers.published import read_config, weights_files
 from avbench.train import checkpoint, log
@@ -97,6 +98,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "result.json of a folder of runs": ("result.json", _collected),
     "result.json of a run to resume": ("result.json", lambda path: RunStore(path.parent).read_result()),
     "clips.jsonl": ("clips.jsonl", lambda path: RunClips.read(path.parent).ids),
+    "clips.jsonl.gz": ("clips.jsonl.gz", lambda path: read_clips(path.parent)),
     "features.npz": ("features.npz", _beside("clips.jsonl", "", lambda folder: RunClips.read(folder).feature_names)),
     "parts": ("parts/000000.npz", lambda path: list(RunStore(path.parents[1]).load())),
     "tokens of a run": ("tokens/000000.avt", lambda path: RunStore(path.parents[1]).load_tokens(0)),

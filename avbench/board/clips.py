@@ -1,4 +1,4 @@
-"""Reading a run's clips back: clips.jsonl and features.npz, of bounded size and without pickles."""
+"""A run's clips, metric by metric: values of clips.jsonl and rows of features.npz, of bounded size and without pickles."""
 
 import math
 import zipfile
@@ -6,16 +6,15 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from avbench import sparse
 from avbench.errors import AvbenchError
-from avbench.files import open_regular, parse_json, read_lines
+from avbench.files import open_regular
+from avbench.run.finished import is_number, read_clips
 from avbench.sparse import Rows
 
-MAX_ROWS_BYTES = 2**29  # 180,000 clips (VGGSound) have 0.1 GB
 MAX_ROW_BYTES = 2**20  # of a clip's features: FVD's have 1.6 kB, a histogram over 16,384 codes 64 kB
 MAX_FEATURE_BYTES = 4 * 2**30  # FVD of 15,000 clips has 0.05 GB, histograms over 8192 codes 0.5 GB
 # What reading a damaged .npz raises.
@@ -39,7 +38,7 @@ class RunClips:
     @classmethod
     def read(cls, folder: Path) -> "RunClips":
         """Raises AvbenchError where clips.jsonl is damaged."""
-        rows = read_rows(folder / "clips.jsonl")
+        rows = read_clips(folder)
         ok = [row for row in rows if row["status"] == "ok"]
         metrics = tuple({name: value for name, value in row["metrics"].items() if is_number(value)} for row in ok)
         ids = tuple(row["id"] for row in ok)
@@ -102,38 +101,6 @@ def _read_array(archive: zipfile.ZipFile, name: str, num_clips: int) -> np.ndarr
             raise ValueError(f"it has shape {shape}, more than any metric keeps of {num_clips} clips")
     with archive.open(name) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Every line of a clips.jsonl, each clip once: {"id", "status": "ok" | "failed", "metrics", ...}. Raises AvbenchError where damaged."""
-    rows: dict[str, dict[str, Any]] = {}
-    for number, line in enumerate(read_lines(path, MAX_ROWS_BYTES), start=1):
-        row = _parse_row(line, f"{path} line {number}")
-        if row["id"] in rows:
-            raise AvbenchError(f"{path} line {number} names clip {row['id']!r} again; run with --fresh")
-        rows[row["id"]] = row
-    return list(rows.values())
-
-
-def _parse_row(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = parse_json(line)
-    except ValueError as error:
-        raise AvbenchError(f"{where} is not valid JSON; run with --fresh") from error
-    sound = isinstance(row, dict) and is_id(row.get("id")) and row.get("status") in ("ok", "failed")
-    if not sound or not isinstance(row.get("metrics", {}), dict):
-        raise AvbenchError(f"{where} is not a clip's row (id, status, metrics); run with --fresh")
-    return {"metrics": {}} | row
-
-
-def is_id(value: Any) -> bool:
-    """Whether a value is a text that can be written: JSON can spell half a character (a lone surrogate), UTF-8 cannot."""
-    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value out of `files.parse_json` is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _feature_names(path: Path) -> frozenset[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from avbench.data import workers
 from avbench.data.arcade_games import GAMES
-from avbench.data.source import Made
+from avbench.data.source import Made, checksum_of
 from avbench.errors import AvbenchError, UsageError
 from avbench.paths import cache_root
 from avbench.protocol import Protocol, query
@@ -109,6 +109,10 @@ class Arcade:
     def expected(self, index: int) -> str:
         """Anything: `make` compares with the pins itself, and stops."""
         return ""
+
+    def checksum(self, limit: int | None = None) -> str:
+        """Of the split, or of its first `limit` clips, without making one: what every machine has."""
+        return checksum_of(self.protocol, self.decoder, self.clips[:limit], self.pins[:limit])
 
     def stamp(self, index: int) -> str:
         """The clip's pin and the version of the conversion."""

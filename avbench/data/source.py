@@ -1,5 +1,7 @@
 """What a split's entry point returns: the list of clips and a way to make them. `avbench.data.splits` does everything else."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,3 +84,12 @@ class Source(Interface):
 
     def make(self, indices: Sequence[int], jobs: int) -> Iterator[Made]:
         """Make the clips at `indices`, each once, in any order, on `jobs` processes. A clip's failure is a `Made`, not an error."""
+
+
+def checksum_of(protocol: Protocol, decoder: str, clips: Sequence[ClipRef], pins: Sequence[str]) -> str:
+    """sha256 (hex) of what a split's pixels and samples follow from: a result names it, and a board groups by it."""
+    digest = hashlib.sha256(json.dumps(protocol.facts(), sort_keys=True).encode())
+    digest.update(decoder.encode())
+    for clip, pin in zip(clips, pins, strict=True):
+        digest.update(json.dumps([clip.id, clip.label, pin]).encode())
+    return digest.hexdigest()

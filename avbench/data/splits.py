@@ -1,7 +1,5 @@
 """Named splits: `load` prepares what is missing, `batches` reads, `verify` compares with the checksums."""
 
-import hashlib
-import json
 import sys
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -14,7 +12,7 @@ from avbench.data import lists, shards, workers
 from avbench.data.batches import Batch, Split, batches, read_batch
 from avbench.data.files import PROTOCOL
 from avbench.data.folder import folder_source
-from avbench.data.source import Source
+from avbench.data.source import Source, checksum_of
 from avbench.errors import AvbenchError, UsageError, unknown_name
 from avbench.protocol import Protocol, parse
 from avbench.registry import plugins
@@ -172,11 +170,7 @@ def _as_expected(entry: shards.Entry, wanted: str) -> shards.Entry:
 
 
 def _checksum(source: Source, clips: Sequence[ClipRef], entries: Sequence[shards.Entry]) -> str:
-    digest = hashlib.sha256(json.dumps(source.protocol.facts(), sort_keys=True).encode())
-    digest.update(source.decoder.encode())
-    for clip, entry in zip(clips, entries, strict=True):
-        digest.update(json.dumps([clip.id, clip.label, entry.pin]).encode())
-    return digest.hexdigest()
+    return checksum_of(source.protocol, source.decoder, clips, [entry.pin for entry in entries])
 
 
 def _problem(source: Source, index: int, entries: dict[str, shards.Entry]) -> str | None:

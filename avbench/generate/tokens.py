@@ -22,11 +22,10 @@ from avbench import locks
 from avbench.data import splits
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
-from avbench.files import atomic, parse_json, regular
+from avbench.files import atomic, parse_json, regular, slug
 from avbench.generate.space import JOINT, MODALITIES, TokenSpace, space_from_dict, token_space
 from avbench.paths import cache_root
 from avbench.run.identity import code_of
-from avbench.run.samples import slug
 from avbench.tokenizer import Tokenizer
 from avbench.types import ClipBatch, Tokens
 

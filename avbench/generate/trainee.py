@@ -13,12 +13,12 @@ from torch.optim import Optimizer
 from avbench import registry
 from avbench.data.splits import Split
 from avbench.errors import AvbenchError, UsageError
+from avbench.files import slug
 from avbench.generate.checkpoint import build, load_generator, save_generator
 from avbench.generate.model import Generator, GeneratorConfig
 from avbench.generate.sampling import NATS_TO_BITS, target_nats
 from avbench.generate.tasks import CONDITION, TARGETS, TASKS, GenerationTask, Layout, Plan, check_tasks
 from avbench.generate.tokens import TokenTable, check_tokenizer, load_tokens
-from avbench.run.samples import slug
 from avbench.tokenizer import Tokenizer
 from avbench.train.config import OptimConfig, StageConfig, TrainConfig
 from avbench.train.data import Clips, Order, Share, load_clips, micro_batches

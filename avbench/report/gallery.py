@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.board.clips import is_number, read_rows
 from avbench.board.columns import Column
 from avbench.board.results import MAX_NAME, MAX_TEXT, RunResult, clean
 from avbench.board.table import Group, Row
 from avbench.report.facts import RunFacts, kind_of, shown_of, words_of
+from avbench.run.finished import is_number, read_clips
 from avbench.run.samples import has_sample, sample_name
 from avbench.task import Card
 
@@ -109,7 +109,7 @@ def _read(member: GroupRun, task: str) -> _Rows:
         found = [path / "samples" for path in member.folders if (path / "samples").is_dir()]
         own = [path for path in found if not path.is_symlink()]  # a link may lead to anything of this machine, and a site is given away
         remark = "its samples folder is a link, which is not followed" if len(own) < len(found) else ""
-        rows = {row["id"]: row for row in read_rows(member.run.folder / "clips.jsonl")}
+        rows = {row["id"]: row for row in read_clips(member.run.folder)}
     except Exception as error:  # a run may come from anybody: whatever is wrong with one, the others are shown
         return _Rows(member=member, rows={}, samples=None, shows=shows, remark=f"no clips to show. {clean(str(error), MAX_TEXT)}")
     return _Rows(member=member, rows=rows, samples=own[0] if own else None, shows=shows, remark=remark)

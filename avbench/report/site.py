@@ -15,14 +15,13 @@ from avbench.board.columns import load_boards
 from avbench.board.results import Results, collect
 from avbench.board.table import Group, Row, build_all
 from avbench.errors import AvbenchError, UsageError
-from avbench.files import open_regular
+from avbench.files import open_regular, slug
 from avbench.report import pages, plot
 from avbench.report.facts import read_facts, words_of
 from avbench.report.gallery import Gallery, GroupRun
 from avbench.report.gallery import build as build_gallery
 from avbench.report.rate import rate_plots
 from avbench.report.training import comparisons, read_trainings
-from avbench.run.samples import slug
 from avbench.types import DEFAULT_TASK
 
 MARKER = ".avbench-report"  # in a folder that avbench made and may replace

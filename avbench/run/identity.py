@@ -19,8 +19,8 @@ from types import ModuleType
 from typing import Any
 
 from avbench import registry
+from avbench.files import slug
 from avbench.metric import Metric
-from avbench.run.samples import slug
 from avbench.types import DEFAULT_TASK, RunSpec
 from avbench.weights.load import sha256_of
 

@@ -5,16 +5,21 @@ whether its clips differ in length (u8), K (u16), L in use (u32) and vocab (u64)
 ceil(log2 vocab) bits each, most significant bit first, filled up with zero bits to a whole byte.
 """
 
+from __future__ import annotations
+
 import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from avbench.errors import AvbenchError
 from avbench.types import Tokens
+
+if TYPE_CHECKING:
+    import torch
 
 MAGIC = b"AVT1"
 MAX_STREAMS = 16
@@ -23,6 +28,7 @@ MAX_VOCAB = 2**32
 MAX_CODES = 2**27  # a stream of a clip: raw RGB of 250 frames of 256x256 are 49 M
 MAX_BATCH_CODES = 2**28  # a padded stream of a batch: 2 GiB as int64
 MAX_DURATION_S = 86_400.0
+LENGTH_BITS = 32  # of a length that differs from clip to clip (metrics/tokens.py counts the same)
 _HEAD = struct.Struct(">4sdB")
 _STREAM = struct.Struct(">BHIQ")
 _CHUNK = 2**18  # codes unpacked to bits at a time (a multiple of 8, so that a chunk ends with a byte); bounds the memory
@@ -71,6 +77,8 @@ def from_bytes(payloads: Sequence[bytes]) -> Tokens:
 
     Raises AvbenchError for anything but payloads of `to_bytes` that agree in streams, codebooks, vocabs and duration.
     """
+    import torch
+
     if not payloads:
         raise AvbenchError("no payloads to read: a batch has at least one clip")
     clips = [_read(payload, clip) for clip, payload in enumerate(payloads)]
@@ -92,6 +100,13 @@ def format_of(payload: bytes) -> bytes:
     """What a payload says of its streams but for variable lengths: names, order, codebooks, fixed lengths, vocab sizes, duration."""
     duration_s, streams, _ = _read(payload, 0)
     return repr((duration_s, [_kind(stream) for stream in streams])).encode()
+
+
+def rates_of(payload: bytes) -> tuple[float, float, float]:
+    """Codes a second, bits a second (as the metrics tokens_per_s and bits_per_s count them) and seconds of one clip's payload."""
+    duration_s, streams, _ = _read(payload, 0)
+    bits = sum(stream.num_codes * math.log2(stream.vocab) + LENGTH_BITS * stream.variable for stream in streams)
+    return sum(stream.num_codes for stream in streams) / duration_s, bits / duration_s, duration_s
 
 
 def check(tokens: Tokens, batch_size: int, *, most_codes: int | None = None) -> None:
@@ -131,6 +146,8 @@ def _check_structure(tokens: Tokens) -> None:
 
 
 def _check_stream(tokens: Tokens, name: str) -> None:
+    import torch
+
     codes, vocab, where = tokens.codes[name], tokens.vocab_sizes[name], f'stream "{name}"'
     if not (type(name) is str and name.isascii() and name.isprintable() and 1 <= len(name) <= MAX_NAME):
         raise AvbenchError(f"{where}: a stream's name is 1 to {MAX_NAME} printable ASCII characters")
@@ -247,6 +264,8 @@ def _kind(stream: _Stream) -> tuple[str, bool, int, int, int]:
 
 
 def _pad(parts: list[np.ndarray], length: int, stream: _Stream) -> torch.Tensor:
+    import torch
+
     if len(parts) * stream.num_codebooks * length > MAX_BATCH_CODES:
         raise AvbenchError(
             f'stream "{stream.name}": {len(parts)} clips of {length} positions are over {MAX_BATCH_CODES} codes; smaller batches'

@@ -14,7 +14,6 @@ apart (Chromium 150, busy machine).
 
 import hashlib
 import io
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avbench.files import disk_errors
+from avbench.files import disk_errors, slug
 from avbench.types import ClipBatch
 
 Picture = Callable[[Path, ClipBatch, ClipBatch], None]
@@ -36,12 +35,6 @@ MEL_BANDS = 80
 def sample_name(clip_id: str) -> str:
     """The clip's file name: readable, safe, and different for every id."""
     return f"{slug(clip_id)}-{hashlib.sha256(clip_id.encode()).hexdigest()[:6]}"
-
-
-def slug(name: str) -> str:
-    """`name` as part of a file name: no separators, no leading dot, at most 60 characters; of a longer one both ends and a hash."""
-    clean = re.sub(r"[^A-Za-z0-9@+._-]+", "-", name).strip("-.")
-    return clean if len(clean) <= 60 else f"{clean[:30]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}-{clean[-22:]}"
 
 
 def has_sample(samples: Path, clip_id: str) -> bool:

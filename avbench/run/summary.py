@@ -146,18 +146,12 @@ def _value(info: MetricInfo, compute: Callable[[np.ndarray], float], rows: Rows,
         needed = f"needs {info.min_clips} references and as many outputs, has {smaller[0]} and {smaller[1]}"
         return replace(blank, reason=reason or needed)
 
-    def of_clips(kept: np.ndarray) -> float:
-        return float(compute(sparse.total(rows[kept]) if info.additive else sparse.dense(rows[kept])))
-
     try:
         with plugin_code("compute failed"), fixed():
-            if info.per_clip and rows.ndim == 1:
-                value = float(compute(rows[usable]))
-                low, high = stats.mean_interval(sparse.dense(rows[usable]), seed=seed)
-            else:
-                kept = np.flatnonzero(usable)
-                value = of_clips(kept)
-                low, high = stats.jackknife_interval(of_clips, kept, seed=seed, sets=None if sets is None else sets[kept])
+            kept = np.flatnonzero(usable)
+            value, low, high = stats.estimate(
+                compute, rows[kept], per_clip=info.per_clip, additive=info.additive, seed=seed, sets=None if sets is None else sets[kept]
+            )
     except AvbenchError as error:  # the other metrics stand
         return replace(blank, reason=str(error))
     if not np.isfinite(value):

@@ -18,6 +18,9 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
+from avbench import sparse
+from avbench.sparse import Rows
+
 Compute = Callable[[np.ndarray], float]
 Interval = tuple[float | None, float | None]
 
@@ -41,6 +44,25 @@ class PairedDifference:
 
 
 NOTHING = PairedDifference(difference=None, ci_low=None, ci_high=None, p_value=None, num_clips=0)
+
+
+def estimate(
+    compute: Compute, rows: Rows, *, per_clip: bool, additive: bool = False, seed: int = 0, sets: np.ndarray | None = None
+) -> tuple[float, float | None, float | None]:
+    """A metric's value over `rows` (N, ...), all of them numbers, with the ends of its interval: what a run's result holds.
+
+    per_clip: rows are one number a clip and the value is their mean. additive: `compute` takes the rows' sum.
+    sets: of `jackknife_interval`.
+    """
+    if per_clip and rows.ndim == 1:
+        values = sparse.dense(rows)
+        return float(compute(values)), *mean_interval(values, seed=seed)
+
+    def of_clips(kept: np.ndarray) -> float:
+        return float(compute(sparse.total(rows[kept]) if additive else sparse.dense(rows[kept])))
+
+    every = np.arange(rows.shape[0])
+    return of_clips(every), *jackknife_interval(of_clips, every, seed=seed, sets=sets)
 
 
 def bootstrap_interval(

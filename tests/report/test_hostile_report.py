@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_runs import CLIPS, clip_row, save_run, tone_clip, training_run
 
-from avbench.board.clips import read_rows
 from avbench.board.results import collect
 from avbench.errors import AvbenchError
 from avbench.files import parse_json
 from avbench.report import write_site
 from avbench.report.plot import Axis, x_axis, y_axis
+from avbench.run.finished import read_clips
 from avbench.run.samples import sample_name, write_pair, write_sample
 
 MARK = 123.25
@@ -169,7 +169,7 @@ def test_one_clip_with_an_impossible_name_does_not_end_the_report(tmp_path: Path
     save_run(tmp_path / "runs", 0, "sound", [clip_row("a", 20.0)])
     run = save_run(tmp_path / "runs", 1, "other", [clip_row("\ud800", 21.0)])
     with pytest.raises(AvbenchError, match="not a clip's row"):
-        read_rows(run / "clips.jsonl")
+        read_clips(run)
     write_site(tmp_path / "site", runs_dir=tmp_path / "runs", training_dir=tmp_path / "out")
     assert len(collect(tmp_path / "runs").results) == 2
 
@@ -180,7 +180,7 @@ def test_a_reader_that_fails_in_any_way_costs_one_run(tmp_path: Path, monkeypatc
     def broken(path: Path) -> list[dict[str, object]]:
         if "run-1" in str(path):
             raise ZeroDivisionError("a fault of ours")
-        return read_rows(path)
+        return read_clips(path)
 
     def no_log(folder: Path) -> tuple[list[dict[str, object]], int]:
         raise ZeroDivisionError("another")
@@ -188,7 +188,7 @@ def test_a_reader_that_fails_in_any_way_costs_one_run(tmp_path: Path, monkeypatc
     save_run(tmp_path / "runs", 0, "sound", [clip_row("a", 20.0)])
     save_run(tmp_path / "runs", 1, "other", [clip_row("a", 21.0)])
     training_run(tmp_path / "out" / "log")
-    monkeypatch.setattr(gallery, "read_rows", broken)
+    monkeypatch.setattr(gallery, "read_clips", broken)
     monkeypatch.setattr(training, "read_lines", no_log)
     write_site(tmp_path / "site", runs_dir=tmp_path / "runs", training_dir=tmp_path / "out")
     (page,) = (tmp_path / "site").glob("gallery-*.html")

@@ -11,10 +11,10 @@ import pytest
 
 from avbench import registry
 from avbench.data import splits
+from avbench.files import slug
 from avbench.metric import MetricOptions
 from avbench.run import identity
 from avbench.run.evaluate import load
-from avbench.run.samples import slug
 from avbench.types import RunSpec
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
