@@ -13,7 +13,7 @@ import jinja2
 
 from avbench.board.columns import Column
 from avbench.board.latex import to_latex
-from avbench.board.table import BELOW_FLOOR, Cell, Group, Row, Table
+from avbench.board.table import BELOW_FLOOR, VERIFIED, VERIFIED_KEY, Cell, Group, Row, Table
 from avbench.board.text import ANSI, MARKDOWN, PLAIN, format_spread, format_value, to_text
 from avbench.errors import UsageError
 from avbench.files import atomic, disk_errors
@@ -80,9 +80,8 @@ def to_html(table: Table) -> str:
     """One self-contained page: no script, no network, light and dark."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
-        table=table, value=format_value, spread=format_spread, interval=_interval, empty=Cell(value=None), below_floor=BELOW_FLOOR
-    )
+    marks = {"below_floor": BELOW_FLOOR, "verified": VERIFIED, "verified_key": VERIFIED_KEY}
+    return template.render(table=table, value=format_value, spread=format_spread, interval=_interval, empty=Cell(value=None), **marks)
 
 
 def _interval(column: Column, cell: Cell) -> str:
@@ -111,6 +110,7 @@ def _record(group: Group, row: Row, column: Column, cell: Cell) -> dict[str, Any
         "trained_on": row.trained_on,
         "run_id": row.run_id,
         "finished": row.finished,
+        "verified": row.verified or None,
         "num_clips": row.num_clips,
         "num_ok": row.num_ok,
         "metric": column.metric,

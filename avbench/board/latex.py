@@ -3,7 +3,7 @@
 from itertools import groupby
 
 from avbench.board.columns import Column
-from avbench.board.table import BELOW_FLOOR, Cell, Group, Row, Table
+from avbench.board.table import BELOW_FLOOR, VERIFIED, VERIFIED_KEY, Cell, Group, Row, Table
 from avbench.board.text import format_spread, format_value
 
 _ESCAPES = {
@@ -27,6 +27,7 @@ _ESCAPES = {
     "↓": r"$\downarrow$",
     "…": r"\ldots{}",
     BELOW_FLOOR: r"$\triangledown$",
+    VERIFIED: r"$\checkmark$",
 }
 
 
@@ -48,6 +49,7 @@ def _group(group: Group) -> str:
         lines += [*_tabular(group, name, tuple(columns)), r"\par\medskip"]
     notes = [f"[{number}] {note}" for number, note in enumerate(group.notes, 1)]
     protocols = [f"{title}: {protocol}" for title, protocol in group.legend]
+    protocols = [f"{VERIFIED} {VERIFIED_KEY}", *protocols] if group.has_verified else protocols
     lines += [rf"{{\footnotesize {escape_latex(text)}\par}}" for text in (group.source, *protocols, *notes)]
     return "\n".join([*lines, r"\end{table}"])
 
@@ -62,7 +64,7 @@ def _tabular(group: Group, name: str, columns: tuple[Column, ...]) -> list[str]:
 
 
 def _row(group: Group, row: Row, columns: tuple[Column, ...]) -> list[str]:
-    start = [escape_latex(row.label)]
+    start = [escape_latex(f"{row.label} {VERIFIED}" if row.verified else row.label)]
     if not group.reported:
         start.append(f"{row.num_ok}/{row.num_clips}{_marks(row.notes)}")
     return start + [_cell(column, row.cells.get(column.metric, Cell(value=None))) for column in columns]

@@ -1,9 +1,12 @@
-"""Reading runs/<run_id>/result.json. It may come from anybody: what does not fit makes the run unreadable, with a reason."""
+"""Reading results: of runs/<run_id>/, and of a results folder's <tokenizer>/<revision>/<split>_<protocol>/ (board/submission.py).
+
+They may come from anybody: what does not fit makes the row unreadable, with a reason.
+"""
 
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ from avbench.files import parse_json, read_bytes
 from avbench.registry import plugins
 from avbench.types import DEFAULT_TASK, MetricValue
 
+PUBLISHED = Path(__file__).parents[1] / "results"  # our own rows, which come with avbench
+DERIVED = ("token_bits", "token_entropy")  # values that follow from others
 MAX_BYTES = 8 * 2**20  # a real result.json is about 20 kB
 MAX_VALUES = 500
 MAX_TEXT = 2_000  # characters of a protocol or reason
@@ -49,6 +54,9 @@ class RunResult:
     best_is_reference: frozenset[str]  # values that say so (plugins')
     units: Mapping[str, str]
     unpaired: bool = False  # its clips are two sets, references and outputs (avbench/run/unpaired.py)
+    seed: int = 0
+    verified: str = ""  # by whom and when, as its manifest says; "" for a row that nobody has verified
+    remark: str = ""  # what a reader must know of the whole row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,21 +76,27 @@ class Results:
     unfinished: tuple[str, ...] = ()
 
 
-def collect(runs_dir: Path | str) -> Results:
-    """Every finished run of runs_dir/<run_id>/ and of runs_dir/reference/<run_id>/. A runs_dir that is not there has none."""
-    root = Path(runs_dir)
-    folders = [path for parent in (root, root / "reference") if parent.is_dir() for path in parent.iterdir()]
+def collect(*folders: Path | str) -> Results:
+    """Every finished run of folders of runs, every row of results folders. A folder that is not there has none."""
     results, unreadable, unfinished = [], [], []
-    for folder in sorted(folders):
-        name = clean(folder.name, MAX_ID)
+    for folder, name in sorted(found for root in folders for found in _rows_below(Path(root))):
         try:
             if (folder / "result.json").exists():
                 results.append(read_result(folder))
-            elif (folder / "manifest.json").exists() or (folder / "clips.jsonl").exists():
-                unfinished.append(name)
+            else:
+                unfinished.append(clean(name, MAX_ID))
         except (AvbenchError, OSError) as error:
-            unreadable.append(Unreadable(run_id=name, reason=clean(str(error), MAX_TEXT)))
+            unreadable.append(Unreadable(run_id=clean(name, MAX_ID), reason=clean(str(error), MAX_TEXT)))
     return Results(results=tuple(results), unreadable=tuple(unreadable), unfinished=tuple(unfinished))
+
+
+def _rows_below(root: Path) -> Iterator[tuple[Path, str]]:
+    """Folders of rows and what they are called: runs at the top, submissions two folders further down."""
+    for path in [path for parent in (root, root / "reference") if parent.is_dir() for path in parent.iterdir()]:
+        if any((path / name).exists() for name in ("result.json", "manifest.json", "clips.jsonl")):
+            yield path, path.name
+        elif path.is_dir():
+            yield from ((file.parent, file.parent.relative_to(root).as_posix()) for file in path.glob("*/*/result.json"))
 
 
 def read_result(folder: Path) -> RunResult:
@@ -111,11 +125,13 @@ def read_result(folder: Path) -> RunResult:
         num_failed=content.count("num_failed"),
         failures=_failures(content),
         finished=content.text("finished", MAX_NAME),
-        values=_with_bits({name: value.metric() for name, value in values.items()}),
+        values=with_derived({name: value.metric() for name, value in values.items()}),
         directions={name: value.flag("higher_is_better") for name, value in values.items() if "higher_is_better" in value.content},
         best_is_reference=frozenset(name for name, value in values.items() if value.flag("best_is_reference")),
         units={name: value.optional_text("unit", MAX_NAME) or "" for name, value in values.items()},
         unpaired="scored" in spec.content and spec.section("scored").flag("unpaired") is True,
+        seed=spec.count("seed") if "seed" in spec.content else 0,
+        verified=_verified(folder),
     )
 
 
@@ -202,7 +218,18 @@ def _task(spec: _Fields) -> str:
     return task
 
 
-def _with_bits(values: dict[str, MetricValue]) -> dict[str, MetricValue]:
+def _verified(folder: Path) -> str:
+    """`by X, 2026-11-30`, as `avbench verify` left it in the manifest."""
+    path = folder / "manifest.json"
+    try:
+        told = read_json(path).get("verified") if path.exists() else None
+        fields = _Fields(told, str(path))
+        return f"by {fields.text('by', MAX_NAME)}, {fields.text('when', MAX_NAME)[:10]}"
+    except (AvbenchError, AttributeError, OSError):  # no manifest that can be read, or none that says so
+        return ""
+
+
+def with_derived(values: dict[str, MetricValue]) -> dict[str, MetricValue]:
     """With two facts that follow from others: what a token may say (log2 of its vocabulary), and what it says (its entropy)."""
     rate, bits, perplexity = (values.get(name) for name in ("tokens_per_s", "bits_per_s", "codebook_perplexity"))
     found = dict(values)

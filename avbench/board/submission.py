@@ -44,7 +44,7 @@ link: {FILL_IN}                # its code or paper; "none" where there is no pag
 # Leave the next line as it is if it is true; the row is refused without it.
 pledge: {PLEDGE}
 """
-_UNSAFE = re.compile(r"[<>`\"{}|\\]|\]\(|&#?\w+;|javascript:", re.IGNORECASE)
+_UNSAFE = re.compile(r"[<>`\"{}\\]|\]\(|&#?\w+;|javascript:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,8 @@ __all__ = ["Cell", "Group", "Row", "Table", "build", "build_all", "collect", "le
 
 KIND_ORDER = ("learned", "linear", "classical", "control")
 BELOW_FLOOR = "▾"
+VERIFIED = "✓"
+VERIFIED_KEY = "verified: somebody decoded the row's kept bytes again and got these numbers (avbench verify)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One tokenizer (or published method) in a group; cells by metric name."""
+    """One tokenizer (or published method) in a group; cells by metric name. verified: by whom and when, or ""."""
 
     label: str
     kind: str
@@ -54,6 +56,7 @@ class Row:
     trained_on: str = ""
     run_id: str = ""
     finished: str = ""
+    verified: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,11 @@ class Group:
     notes: tuple[str, ...] = ()
     reported: bool = False
     split_note: str = ""
+
+    @property
+    def has_verified(self) -> bool:
+        """Whether the mark has to be explained."""
+        return any(row.verified for row in self.rows)
 
     @property
     def source(self) -> str:
@@ -133,9 +141,10 @@ class _Notes:
 def _newest(runs: Iterable[RunResult]) -> list[RunResult]:
     """One run of what was evaluated, whatever it is called: of those with the most metrics (a quick look must hide nothing), the last."""
     newest: dict[tuple[str, str], RunResult] = {}
+    ranks_of_kinds = {kind: rank for rank, kind in enumerate(KIND_ORDER)}
     for run in sorted(runs, key=lambda run: (len(run.values), run.finished, run.run_id)):
         newest[(run.tokenizer, run.evaluated)] = run
-    return sorted(newest.values(), key=lambda run: (_kind_rank(run.kind), run.tokenizer, run.checkpoint or "", run.run_id))
+    return sorted(newest.values(), key=lambda run: (ranks_of_kinds.get(run.kind, 0), run.tokenizer, run.checkpoint or "", run.run_id))
 
 
 def _labels(runs: Sequence[RunResult]) -> list[str]:
@@ -147,11 +156,8 @@ def _labels(runs: Sequence[RunResult]) -> list[str]:
         for label, run in zip(labels, runs, strict=True)
     ]
     same = Counter(labels)
-    return [f"{label} #{_digest(run)}" if same[label] > 1 else label for label, run in zip(labels, runs, strict=True)]
-
-
-def _digest(run: RunResult) -> str:
-    return hashlib.sha256(run.evaluated.encode()).hexdigest()[:6]
+    digests = [hashlib.sha256(run.evaluated.encode()).hexdigest()[:6] for run in runs]
+    return [f"{label} #{digest}" if same[label] > 1 else label for label, digest in zip(labels, digests, strict=True)]
 
 
 def _measured_group(board: Board, runs: Sequence[RunResult]) -> Group:
@@ -163,7 +169,7 @@ def _measured_group(board: Board, runs: Sequence[RunResult]) -> Group:
     notes = _Notes()
     rows = []
     for run, label in zip(runs, _labels(runs), strict=True):
-        row_notes = (notes.number(_failure_note(run)),) if run.num_failed else ()
+        row_notes = tuple(notes.number(text) for text in (_failure_note(run), run.remark) if text)
         cells = {}
         for column in columns:
             footing, floor = common[column.metric], floors[column.metric]
@@ -229,6 +235,7 @@ def _row(run: RunResult, label: str, cells: dict[str, Cell], notes: tuple[int, .
         trained_on=run.trained_on,
         run_id=run.run_id,
         finished=run.finished,
+        verified=run.verified,
     )
 
 
@@ -254,6 +261,8 @@ def _plugin_column(name: str, runs: Sequence[RunResult]) -> Column:
 
 
 def _failure_note(run: RunResult) -> str:
+    if not run.num_failed:
+        return ""
     why = "; ".join(f"{count} x {reason}" for reason, count in run.failures.items())
     return f"{run.num_failed} of {run.num_clips} clips failed: values are over the {run.num_ok} others, not ranked" + (
         f" ({why})" if why else ""
@@ -283,10 +292,6 @@ def _reported_group(table: Reported) -> Group:
         rows=tuple(rows),
         reported=True,
     )
-
-
-def _kind_rank(kind: str) -> int:
-    return KIND_ORDER.index(kind) if kind in KIND_ORDER else 0
 
 
 def _warnings(results: Results) -> tuple[str, ...]:

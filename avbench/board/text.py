@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from avbench.board.columns import Column
 from avbench.board.ranking import shown_number
-from avbench.board.table import BELOW_FLOOR, Cell, Group, Row, Table
+from avbench.board.table import BELOW_FLOOR, VERIFIED, VERIFIED_KEY, Cell, Group, Row, Table
 
 WIDTH = 158  # columns of a terminal; wider sections are split
 _ANSI = re.compile(r"\x1b\[\d+m")
@@ -101,7 +101,7 @@ def _row_headers(group: Group) -> list[str]:
 
 
 def _row_start(group: Group, row: Row, style: Style) -> list[str]:
-    start = [style.escape(row.label), style.escape(row.kind)]
+    start = [style.escape(row.label) + (f" {VERIFIED}" if row.verified else ""), style.escape(row.kind)]
     return start if group.reported else [*start, f"{row.num_ok}/{row.num_clips}{_marks(row.notes)}"]
 
 
@@ -122,6 +122,7 @@ def _footer(group: Group, style: Style) -> str:
     if group.reported:
         return _wrapped(style, style.escape(group.source))
     key = KEY.replace("**value**", style.best.format("value")).replace("__value__", style.second.format("value"))
+    key += f"; {VERIFIED} {VERIFIED_KEY}" if group.has_verified else ""
     protocols = [f"{title}: {protocol}" for title, protocol in group.legend]
     notes = [f"[{number}] {style.escape(note)}" for number, note in enumerate(group.notes, 1)]
     return "\n".join(_wrapped(style, line) for line in (key, *map(style.escape, (group.source, *_trained(group), *protocols)), *notes))

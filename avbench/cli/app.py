@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from avbench import __version__
-from avbench.cli import lists
+from avbench.cli import boards, lists
 from avbench.cli.score import command as score_command
-from avbench.cli.show import finish, terminal
+from avbench.cli.show import finish
 from avbench.cli.suite import named_args, run_all
 from avbench.cli.train import command as train_command
 from avbench.contain import leave
@@ -140,47 +140,6 @@ def run(
     finish(evaluate(RunSpec(metrics=names, sampling=sampling, tokenizer_args=named_args(tokenizer_args), **options), **how))
 
 
-@app.command()
-@click.option("--split", help="Only this split; default: every split that has runs.")
-@click.option("--format", "style", type=click.Choice(["md", "csv", "json", "html", "latex"]), help="Default: for the terminal.")
-@click.option("--no-reported", is_flag=True, help="Leave out the published numbers.")
-@click.option("--write", is_flag=True, help="Also write leaderboards/<split>.md and .csv.")
-@RUNS_DIR
-def table(split: str | None, style: str | None, no_reported: bool, write: bool, runs_dir: Path) -> None:
-    """Print the leaderboard of the runs at hand."""
-    from avbench.board import formats
-    from avbench.board.table import leaderboard
-
-    board = leaderboard(runs_dir, split, reported=not no_reported)
-    if not any(not group.reported for group in board.groups):
-        click.echo(
-            f"no finished run{f' on {split}' if split else ''} in {runs_dir}; avbench run --tokenizer NAME --split NAME makes one", err=True
-        )
-    click.echo(formats.render(board, style or terminal()))
-    for path in formats.write(board, Path("leaderboards")) if write else ():
-        click.echo(f"wrote {path}", err=True)
-
-
-@app.command()
-@click.option("--split", help="Only this split; default: every split that has runs.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("site"),
-    show_default=True,
-    help="Folder of the site; an earlier report is replaced.",
-)
-@click.option("--training-dir", type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Where training runs lie.")
-@RUNS_DIR
-def report(split: str | None, out: Path, training_dir: Path, runs_dir: Path) -> None:
-    """Write the runs at hand as a static site: leaderboard, plots, and a gallery to look at and listen to. Last line: its page."""
-    from avbench.report import write_site
-
-    site = write_site(out, runs_dir=runs_dir, split=split, training_dir=training_dir)
-    click.echo(f"{site.num_runs} runs, {site.num_sampled} clips to play (avbench run --save-samples K), {site.num_trainings} training runs")
-    click.echo(str(site.index))
-
-
 @app.command(name="list")
 @click.argument("kind", type=click.Choice(["tokenizers", "metrics", "splits", "tasks", "weights", "recipes"]))
 def list_names(kind: str) -> None:
@@ -206,8 +165,8 @@ def check(tokenizer: str, checkpoint: Path | None, timeout: float) -> None:
     sys.exit(1 if broken else 0)
 
 
-app.add_command(train_command)
-app.add_command(score_command)
+for command in (train_command, score_command, boards.table, boards.report, boards.submit, boards.validate):
+    app.add_command(command)
 
 
 @app.command()
@@ -260,8 +219,8 @@ def verify(split: str, limit: int | None) -> None:
     sys.exit(1 if failures else 0)
 
 
-for command in (lists.export_list, lists.import_list, lists.audit):
-    data.add_command(command)
+for listing in (lists.export_list, lists.import_list, lists.audit):
+    data.add_command(listing)
 
 
 @app.group()

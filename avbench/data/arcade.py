@@ -15,7 +15,7 @@ from avbench.data.arcade_games import GAMES
 from avbench.data.source import Made, checksum_of
 from avbench.errors import AvbenchError, UsageError
 from avbench.paths import cache_root
-from avbench.protocol import Protocol, query
+from avbench.protocol import Protocol, parse, query
 from avbench.types import ClipRef
 
 ALE_VERSION = "0.12.1"
@@ -47,6 +47,13 @@ def arcade_test() -> "Arcade":
 def arcade_mini() -> "Arcade":
     """Entry point of arcade-mini: the first clip of each game of arcade-test, 101 in all."""
     return Arcade(name="arcade-mini", stem="arcade-test", clips_per_game=1)
+
+
+def pinned(name: str) -> "Arcade | None":
+    """The arcade split called `name`, at the protocol after its "?"; None for any other name. Raises UsageError for a false protocol."""
+    base, _, asked = name.partition("?")
+    made = next((make() for make in (arcade_train, arcade_val, arcade_test, arcade_mini) if make().name == base), None)
+    return made.at(parse(asked)) if made and asked else made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from avbench.board.columns import Column
-from avbench.board.table import BELOW_FLOOR, Cell
+from avbench.board.table import BELOW_FLOOR, VERIFIED, VERIFIED_KEY, Cell
 from avbench.board.text import format_spread, format_value
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -61,7 +61,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(TEMPLATES)
     )
-    environment.globals |= {"below_floor": BELOW_FLOOR, "empty": Cell(value=None)}
+    environment.globals |= {"below_floor": BELOW_FLOOR, "verified": VERIFIED, "verified_key": VERIFIED_KEY, "empty": Cell(value=None)}
     environment.filters |= {"to_json": to_json, "interval": _interval}
     environment.globals |= {"format_value": format_value, "format_spread": format_spread}
     return environment

@@ -74,14 +74,22 @@ class _Board:
         return self.clips.num_sampled if self.clips else 0
 
 
-def write_site(out: Path, *, runs_dir: Path, split: str | None = None, training_dir: Path = Path("out")) -> Site:
-    """Make the site of what lies in `runs_dir` (of one split or of all) in the folder `out`, in place of an earlier report.
+def write_site(
+    out: Path,
+    *,
+    runs_dir: Path = Path("runs"),
+    found: Results | None = None,
+    split: str | None = None,
+    training_dir: Path = Path("out"),
+) -> Site:
+    """Make the site of what was `found` (None: what lies in `runs_dir`), of one split or of all, in the folder `out`, in place of an
+    earlier report.
 
     Raises UsageError where `out` holds something that is not a report, AvbenchError where it cannot be written.
     """
     if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there and is not a report of avbench; choose another folder with --out")
-    results = collect(runs_dir)
+    results = collect(runs_dir) if found is None else found
     table = build_all(results, split)
     boards = [_board(group, number, results) for number, group in enumerate(table.groups)]
     trainings = read_trainings(training_dir)

@@ -234,7 +234,7 @@ def _read(payload: bytes, clip: int) -> tuple[float, list[_Stream], list[np.ndar
     return duration_s, streams, codes
 
 
-def _read_stream(reader: "_Reader") -> _Stream:
+def _read_stream(reader: _Reader) -> _Stream:
     name = reader.take(reader.take(1)[0])
     variable, num_codebooks, length, vocab = _STREAM.unpack(reader.take(_STREAM.size))
     sizes_fit = num_codebooks >= 1 and num_codebooks * length <= MAX_CODES and 1 <= vocab <= MAX_VOCAB
@@ -247,7 +247,7 @@ def _read_stream(reader: "_Reader") -> _Stream:
     return _Stream(name=name.decode("ascii"), variable=bool(variable), num_codebooks=num_codebooks, length=length, vocab=vocab)
 
 
-def _read_codes(reader: "_Reader", stream: _Stream) -> np.ndarray:
+def _read_codes(reader: _Reader, stream: _Stream) -> np.ndarray:
     width, data = bits_per_code(stream.vocab), reader.take(stream.num_bytes)
     codes = _unpack(data, width, stream.num_codes)
     if codes.size and codes.max() >= stream.vocab:

@@ -155,14 +155,8 @@ class RunStore:
     def load_tokens(self, index: int) -> dict[str, bytes]:
         """What `save_tokens` kept; nothing where a file is missing or damaged: those clips are then encoded again."""
         try:
-            with open_regular(self._tokens(index)) as file:
-                head, _, body = file.read().partition(b"\n")
-            facts = json.loads(head)
-            ends = list(itertools.accumulate(facts["sizes"], initial=0))
-            if hashlib.sha256(body).hexdigest() != facts["sha256"] or ends[-1] != len(body):
-                return {}
-            return {clip_id: body[start:end] for clip_id, (start, end) in zip(facts["ids"], itertools.pairwise(ends), strict=True)}
-        except (OSError, ValueError, KeyError, TypeError):
+            return read_tokens(self._tokens(index))
+        except AvbenchError:
             return {}
 
     def load(self) -> Iterator[BatchResult]:
@@ -202,6 +196,22 @@ class RunStore:
 
     def _part(self, index: int) -> Path:
         return self.parts / f"{index:06d}.npz"
+
+
+def read_tokens(path: Path) -> dict[str, bytes]:
+    """Clip id -> its bytes, of a file that `RunStore.save_tokens` wrote. Raises AvbenchError where it is missing or damaged."""
+    try:
+        with open_regular(path) as file:
+            head, _, body = file.read().partition(b"\n")
+        facts = json.loads(head)
+        ends = list(itertools.accumulate(facts["sizes"], initial=0))
+        found = {clip_id: body[start:end] for clip_id, (start, end) in zip(facts["ids"], itertools.pairwise(ends), strict=True)}
+        intact = hashlib.sha256(body).hexdigest() == facts["sha256"] and ends[-1] == len(body) and min(facts["sizes"], default=0) >= 0
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AvbenchError(f"{path} cannot be read: {error}") from error
+    if not intact:
+        raise AvbenchError(f"{path} is damaged: its bytes are not those of its sha256")
+    return found
 
 
 def _disk_errors(folder: Path) -> contextlib.AbstractContextManager[None]:
