@@ -42,6 +42,7 @@ def evaluate(
     fresh: bool = False,
     save_samples: int = 0,
     progress: bool = True,
+    alone: bool = False,
 ) -> Run:
     """What `avbench run` does. Resumes, and reuses a finished run, as it does.
 
@@ -50,6 +51,7 @@ def evaluate(
     computed anew each time, and cannot be verified by others.
     split: a name, or a folder of videos, either with "?res=256&fps=25" (avbench/protocol.py).
     metrics: names; none: all that suit the task.
+    alone: wait for no other process, though torchrun started several: in a training job's first one.
 
     Raises UsageError for what cannot be asked for, AvbenchError for what cannot be had. A clip that fails is a row: `run.num_failed`.
     """
@@ -68,11 +70,12 @@ def evaluate(
         sampling=sampling,
     )
     if isinstance(tokenizer, str):
-        return evaluate_spec(spec, runs_dir=Path(runs_dir), fresh=fresh, save_samples=save_samples, progress=progress)
+        return evaluate_spec(spec, runs_dir=Path(runs_dir), fresh=fresh, save_samples=save_samples, progress=progress, alone=alone)
     if task != DEFAULT_TASK:
         raise UsageError(f"task {task} needs a tokenizer by name: its generator belongs to that name")
     return evaluate_spec(
-        spec, task=Reconstruct(tokenizer), runs_dir=Path(runs_dir), fresh=True, save_samples=save_samples, progress=progress
+        spec, task=Reconstruct(tokenizer), runs_dir=Path(runs_dir), fresh=True, save_samples=save_samples, progress=progress,
+        alone=alone,
     )  # fmt: skip
 
 
@@ -150,7 +153,9 @@ class Callback:
     With accelerate: `if accelerator.is_main_process: watch(step)`. With Lightning: `Trainer(callbacks=[watch.for_lightning()])`.
 
     tokenizer: an object, or a function that returns one (an export of the model in training). A torch module is put into eval mode for
-    the evaluation and back. Random states stay as they were. `history` holds what was measured: [{"step": ..., name: value}].
+    the evaluation, and each of its parts back into the mode that it had. Random states stay as they were. Of several processes the one
+    that calls evaluates, alone: the others wait at their next meeting, so keep `limit` to what takes minutes.
+    `history` holds what was measured: [{"step": ..., name: value}].
     """
 
     def __init__(
@@ -181,30 +186,35 @@ class Callback:
         import torch
 
         made = self.tokenizer if isinstance(self.tokenizer, Tokenizer) else self.tokenizer()
-        parts = (made, *getattr(made, "__dict__", {}).values())
-        training = list({id(part): part for part in parts if isinstance(part, torch.nn.Module) and part.training}.values())
+        parts = [part for part in (made, *vars(made).values()) if isinstance(part, torch.nn.Module)]
+        modes = [(module, module.training) for part in parts for module in part.modules()]
         devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
         with torch.random.fork_rng(devices=devices):
             try:
-                for part in training:
+                for part in parts:
                     part.eval()
-                run = evaluate(made, self.split, progress=False, **self.options)
+                run = evaluate(made, self.split, progress=False, alone=True, **self.options)
             finally:
-                for part in training:
-                    part.train()
+                for module, mode in modes:
+                    module.training = mode
         values = {value["name"]: value["value"] for value in run.result["values"] if value["value"] is not None}
         self.history.append({"step": step, **values})
         return values
 
     def for_lightning(self) -> Any:
-        """A `lightning.pytorch.Callback` that calls this one after each training batch of the first process, and logs the values."""
-        from lightning.pytorch import Callback as LightningCallback  # type: ignore[import-not-found]  # theirs, if they have it
+        """A `lightning.pytorch.Callback` that calls this one after each step of the first process, and logs the values as avbench/NAME."""
+        from lightning.pytorch import Callback as LightningCallback
 
         watch = self
 
-        class AvbenchCallback(LightningCallback):  # type: ignore[misc]  # unknown to mypy
+        class AvbenchCallback(LightningCallback):
+            step = 0  # several batches of accumulated gradients are one
+
             def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-                if trainer.is_global_zero and (values := watch(trainer.global_step)):
+                if not trainer.is_global_zero or trainer.global_step == self.step:
+                    return
+                self.step = trainer.global_step
+                if values := watch(self.step):
                     module.log_dict({f"avbench/{name}": value for name, value in values.items()}, rank_zero_only=True)
 
         return AvbenchCallback()

@@ -108,6 +108,11 @@ def join() -> World:
     return world
 
 
+def alone() -> World:
+    """This process only, on its own GPU."""
+    return World(local_rank=described().local_rank)
+
+
 def described() -> World:
     """The world that torchrun describes in the environment.
 

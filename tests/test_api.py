@@ -39,6 +39,7 @@ class Dimmed(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor(0.5))
+        self.frozen = torch.nn.BatchNorm1d(1).eval()
         self.modes: list[bool] = []
 
     def encode(self, batch: ClipBatch) -> Tokens:
@@ -112,6 +113,7 @@ def test_a_callback_measures_every_so_many_steps_and_leaves_the_training_alone(f
     assert [entry["step"] for entry in watch.history] == [2, 4]
     assert watch.history[0]["psnr"] == watch.history[1]["psnr"]
     assert model.training
+    assert not model.frozen.training  # as it was
     assert set(model.modes) == {False}
     assert torch.equal(before, torch.random.get_rng_state())
 

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from avbench.data import wire, workers
@@ -42,12 +43,16 @@ class Files:
             self, name=f"{self.name}?{query(protocol)}", protocol=protocol, root=self.root.with_name(f"{self.root.name}-{digest}")
         )
 
-    @property
+    @cached_property
     def decoder(self) -> str:
         """What decodes the files here."""
         from avbench.data.decode import identity  # loads FFmpeg
 
         return identity()
+
+    @cached_property
+    def _decoder_digest(self) -> str:
+        return hashlib.sha256(self.decoder.encode()).hexdigest()[:12]
 
     def file(self, index: int) -> Path | None:
         """Its path."""
@@ -59,12 +64,11 @@ class Files:
 
     def stamp(self, index: int) -> str:
         """The file's size and times of change, and what decodes it. The time of the inode's change cannot be set back by copying."""
-        decoder = hashlib.sha256(self.decoder.encode()).hexdigest()[:12]
         try:
             facts = self.paths[index].stat()
         except OSError:
-            return f"{decoder}:gone"
-        return f"{decoder}:{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
+            return f"{self._decoder_digest}:gone"
+        return f"{self._decoder_digest}:{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
 
     def make(self, indices: Sequence[int], jobs: int) -> Iterator[Made]:
         """Decodes in worker processes: a file that crashes the decoder is a failed clip."""
@@ -116,7 +120,7 @@ def find_videos(folder: Path, suffixes: frozenset[str] = EXTENSIONS) -> tuple[li
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             waiting += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
             found += [Path(place, name) for name in files if Path(name).suffix.lower() in suffixes and not name.startswith(".")]
-    found.sort(key=lambda path: path.relative_to(folder).as_posix())
+    found.sort(key=os.fspath)
     if not again:
         return found, ""
     named = ", ".join(again[:MAX_NAMED]) + (", ..." if len(again) > MAX_NAMED else "")

@@ -40,23 +40,26 @@ def prepare(name: str, *, limit: int | None = None, jobs: int | None = None, pro
 def prepare_source(source: Source, *, limit: int | None = None, jobs: int | None = None, progress: bool = True) -> Split:
     """`prepare` for clips that have no name among the splits."""
     count = _count(source, limit)
-    missing = _missing(source, count, shards.read_index(source.root))
+    stamps = [source.stamp(index) for index in range(count)]  # once: each is a look at a file, and there may be 100,000
+    entries = shards.read_index(source.root)
+    missing = _missing(source, stamps, entries)
     if missing:
         try:
             with shards.lock(source.root):
-                _make(source, _missing(source, count, shards.read_index(source.root)), jobs or workers.available_cores(), progress)
+                entries = shards.read_index(source.root)
+                _make(source, _missing(source, stamps, entries), stamps, entries, jobs or workers.available_cores(), progress)
+            entries = shards.read_index(source.root)
         except shards.Unwritable as error:
-            if not _all_failed(source, missing):
+            if not _all_failed(source, missing, stamps, entries):
                 raise
             print(f"{len(missing)} clips failed before and are not tried again: {error}", file=sys.stderr)
-    return _split(source, count)
+    return _split(source, count, entries)
 
 
-def _all_failed(source: Source, missing: Sequence[int]) -> bool:
+def _all_failed(source: Source, missing: Sequence[int], stamps: Sequence[str], entries: dict[str, shards.Entry]) -> bool:
     """Whether all those clips are known to fail as they are now."""
-    entries = shards.read_index(source.root)
     known = (entries.get(source.clips[index].id) for index in missing)
-    return all(entry is not None and entry.stamp == source.stamp(index) for entry, index in zip(known, missing, strict=True))
+    return all(entry is not None and entry.stamp == stamps[index] for entry, index in zip(known, missing, strict=True))
 
 
 def verify(name: str, *, limit: int | None = None, progress: bool = True) -> list[ClipFailure]:
@@ -118,21 +121,21 @@ def _count(source: Source, limit: int | None) -> int:
     return len(source.clips) if limit is None else min(limit, len(source.clips))
 
 
-def _missing(source: Source, count: int, entries: dict[str, shards.Entry]) -> list[int]:
+def _missing(source: Source, stamps: Sequence[str], entries: dict[str, shards.Entry]) -> list[int]:
     """Clips that are not prepared, in order; failed ones too."""
-    return [index for index in range(count) if not _is_prepared(entries.get(source.clips[index].id), source.stamp(index))]
+    return [index for index, stamp in enumerate(stamps) if not _is_prepared(entries.get(source.clips[index].id), stamp)]
 
 
 def _is_prepared(entry: shards.Entry | None, stamp: str) -> bool:
     return entry is not None and entry.row is not None and entry.stamp == stamp
 
 
-def _make(source: Source, missing: Sequence[int], jobs: int, progress: bool) -> None:
-    """Under the lock of the source's root."""
+def _make(
+    source: Source, missing: Sequence[int], stamps: Sequence[str], entries: dict[str, shards.Entry], jobs: int, progress: bool
+) -> None:
+    """Under the lock of the source's root. stamps: from before, so that a file that changes meanwhile is made anew next time."""
     if not missing:
         return
-    entries = shards.read_index(source.root)
-    stamps = {index: source.stamp(index) for index in missing}  # from before: a file that changes meanwhile is made anew next time
     making = source.make(missing, jobs)
     try:
         with shards.Writer(source.root, source.protocol) as writer, _bar(f"preparing {source.name}", len(missing), progress) as bar:
@@ -150,8 +153,7 @@ def _make(source: Source, missing: Sequence[int], jobs: int, progress: bool) -> 
             making.close()  # ends its worker processes now, whatever holds on to the traceback
 
 
-def _split(source: Source, count: int) -> Split:
-    known = shards.read_index(source.root)
+def _split(source: Source, count: int, known: dict[str, shards.Entry]) -> Split:
     clips = source.clips[:count]
     made = tuple(known[clip.id] for clip in clips)
     entries = tuple(_as_expected(entry, source.expected(index)) for index, entry in enumerate(made))

@@ -44,16 +44,18 @@ def evaluate(
     metrics_memory: int | None = None,
     progress: bool = True,
     retry_failed: bool = True,
+    alone: bool = False,
 ) -> Run:
     """Evaluate `spec`, resuming what `runs_dir` holds of it. Raises AvbenchError; a clip that fails is a row, not an error.
 
     task: not loaded yet; None: the one that `spec.task` names. isolate: decode in another interpreter. Without it a tokenizer may hand
     its decoder more than bytes: for measuring the cost; the manifest says so. A task without a `decoder` decodes here in any case.
     timeout_s: for encode or decode of a batch. metrics_memory: bytes that metrics' networks may take at once, or the largest of
-    them; None: half of what is free. progress: bars on stderr. retry_failed: try clips that failed in an earlier call again.
+    them; None: half of what is free. progress: bars on stderr. retry_failed: try clips that failed in an earlier call again. alone: wait
+    for no other process, though torchrun started several: in a training job's first one.
     """
     _check_names(spec)
-    world = distributed.join()
+    world = distributed.alone() if alone else distributed.join()
     device = distributed.pick_device(spec.device, world)
     with ExitStack() as stack:
         with world.main_first():  # it prepares clips and fetches weights; the others find them
