@@ -26,9 +26,9 @@ class Composite:
         video = self.video.encode(replace(batch, audio=None))
         audio = self.audio.encode(replace(batch, video=None))
         for part, tokens, stream in ((self.video, video, "video"), (self.audio, audio, "audio")):
-            if set(tokens.codes) != {stream}:
+            if {name.partition(".")[0] for name in tokens.codes} != {stream}:
                 raise AvbenchError(
-                    f'{part.info.name} gave the streams {sorted(tokens.codes)}; a composite\'s {stream} part gives "{stream}"'
+                    f'{part.info.name} gave the streams {sorted(tokens.codes)}; a composite\'s {stream} part gives "{stream}" alone'
                 )
         if abs(video.duration_s - audio.duration_s) > MAX_DRIFT_S:
             raise AvbenchError(f"the video lasts {video.duration_s:g} s and the audio {audio.duration_s:g} s; a clip has one length")
@@ -47,11 +47,17 @@ class Composite:
 
 
 def _stream(tokens: Tokens, name: str) -> Tokens:
-    """The tokens of one stream alone."""
+    """The tokens of one modality alone: its stream, and those that are called after it ("audio.scale")."""
     if name not in tokens.codes:
         raise AvbenchError(f'payload lacks the stream "{name}"; it has {sorted(tokens.codes)}')
-    lengths = {name: tokens.lengths[name]} if tokens.lengths and name in tokens.lengths else None
-    return replace(tokens, codes={name: tokens.codes[name]}, vocab_sizes={name: tokens.vocab_sizes[name]}, lengths=lengths)
+    names = [stream for stream in tokens.codes if stream.partition(".")[0] == name]
+    lengths = {stream: tokens.lengths[stream] for stream in names if stream in tokens.lengths} if tokens.lengths else None
+    return replace(
+        tokens,
+        codes={stream: tokens.codes[stream] for stream in names},
+        vocab_sizes={stream: tokens.vocab_sizes[stream] for stream in names},
+        lengths=lengths or None,
+    )
 
 
 def _join(video: TokenizerInfo, audio: TokenizerInfo, name: str) -> TokenizerInfo:

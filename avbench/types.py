@@ -79,7 +79,8 @@ class ClipBatch:
 class Tokens:
     """What a tokenizer makes of a batch: all that its decoder ever sees.
 
-    codes: stream name ("video", "audio" or "joint") -> int64 (B, K, L), values in [0, vocab_sizes[stream]).
+    codes: stream name ("video", "audio" or "joint"; "audio.scale" for what goes along) -> int64 (B, K, L), values in
+        [0, vocab_sizes[stream]).
     vocab_sizes: stream name -> number of entries of its codebook.
     duration_s: length of the encoded clips in seconds.
     lengths: stream name -> int64 (B,), how many of the L positions are in use, for tokenizers whose clips differ in

@@ -178,6 +178,14 @@ HUB_FILES = (
         used_by="tokenizer encodec",
         sha256="d7cc33bc",  # torch.hub's convention, as for vggish below
     ),
+    _hub("encodec-48khz", "facebook/encodec_48khz", "model.safetensors", licence="CC-BY-NC-4.0", used_by="tokenizer encodec-48khz"),
+    _url(
+        "encodec-48khz-th",
+        "https://dl.fbaipublicfiles.com/encodec/v0/encodec_48khz-7e698e3e.th",
+        licence="CC-BY-NC-4.0",
+        used_by="tokenizer encodec-48khz",
+        sha256="7e698e3e",
+    ),
     _hub("dac-24khz", "descript/dac_24khz", "model.safetensors", licence="MIT", used_by="tokenizer dac"),
     _url(
         "dac-24khz-pth",

@@ -1,4 +1,4 @@
-"""Writes encodec.json, dac.json and snac.json with the authors' code: python tests/golden/make_codecs.py
+"""Writes encodec.json, encodec48.json, dac.json and snac.json with the authors' code: python tests/golden/make_codecs.py [NAME ...]
 
 Needs `pip install encodec==0.1.1 snac==1.2.1` and `pip install --no-deps descript-audio-codec==1.0.0` in an environment of their own.
 Each file: keys and shapes of a model (EnCodec's is the published one, the others are small), weights that follow from the keys
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "helpers"))
 
-from codec_files import GAINS, NUM_SAMPLES, codec_state, sound  # noqa: E402
+from codec_files import GAINS, NUM_SAMPLES, codec_state, sound, stereo  # noqa: E402
 
 DAC_KWARGS = {"encoder_dim": 4, "encoder_rates": [2, 4, 5, 8], "decoder_dim": 32, "decoder_rates": [8, 5, 4, 2]}
 DAC_KWARGS |= {"n_codebooks": 8, "codebook_size": 64, "codebook_dim": 8, "quantizer_dropout": 0.5, "sample_rate": 24_000}
@@ -33,6 +33,19 @@ def encodec() -> dict[str, Any]:
     model.set_target_bandwidth(6.0)
     codes = model.encode(sound(NUM_SAMPLES))
     return {"shapes": shapes, "codes": codes[0][0][0].tolist(), **_described(model.decode(codes))}
+
+
+def encodec48() -> dict[str, Any]:
+    from encodec import EncodecModel
+
+    model = EncodecModel.encodec_model_48khz(pretrained=False)
+    shapes = _load(model, "encodec")
+    model.set_target_bandwidth(6.0)
+    frames = model.encode(stereo())
+    codes = torch.cat([codes for codes, _ in frames], dim=2)
+    samples = model.decode(frames)[0, :, : stereo().shape[2]]
+    found = {"every_500th": samples[:, ::500].tolist(), "std": float(samples.std())}
+    return {"shapes": shapes, "codes": codes[0].tolist(), "scales": [float(scale) for _, scale in frames], **found}
 
 
 def dac() -> dict[str, Any]:
@@ -80,7 +93,9 @@ def _stand_in_for_audiotools() -> None:
 
 def main() -> None:
     torch.set_grad_enabled(False)
-    for make in (encodec, dac, snac):
+    for make in (encodec, encodec48, dac, snac):
+        if sys.argv[1:] and make.__name__ not in sys.argv[1:]:
+            continue
         (HERE / f"{make.__name__}.json").write_text(json.dumps(make(), separators=(",", ":")) + "\n")
 
 

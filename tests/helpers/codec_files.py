@@ -41,3 +41,9 @@ def sound(num_samples: int) -> Tensor:
     noise = torch.randn(num_samples, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     swell = torch.sin(6.283185307179586 * 5 * time) ** 2
     return (0.05 * (1 - swell) * tones + 0.2 * swell * noise).float()[None, None]
+
+
+def stereo() -> Tensor:
+    """(1, 2, 60,000) at 48 kHz, 1.25 s: the sound and, on the right, a quieter one of its beginning turned round."""
+    left = sound(60_000)
+    return torch.cat([left, 0.4 * left.flip(2)], dim=1)

@@ -36,8 +36,14 @@ if TYPE_CHECKING:
     from transformers import EncodecConfig, EncodecModel
 
 NAME = "encodec"
-OFFICIAL, NOT_STATED = "official (facebook/encodec_24khz)", "not stated"
-WEIGHTS = ("encodec-24khz", "encodec-24khz-th")  # of the catalog: Hugging Face's file and the authors' own
+NOT_STATED = "not stated"
+# Of the catalog: Hugging Face's file and the authors' own
+WEIGHTS, STEREO_WEIGHTS = ("encodec-24khz", "encodec-24khz-th"), ("encodec-48khz", "encodec-48khz-th")
+# The official 48 kHz model, as far as it is not as the 24 kHz one
+STEREO: dict[str, Any] = {
+    "target_bandwidths": [3.0, 6.0, 12.0, 24.0], "sampling_rate": 48_000, "audio_channels": 2, "normalize": True, "chunk_length_s": 1.0,
+    "overlap": 0.01, "norm_type": "time_group_norm", "use_causal_conv": False,
+}  # fmt: skip
 # What makes the network; anything else in a config.json (torch_dtype, attention, remote code) is not ours to follow.
 FIELDS = (
     *("target_bandwidths", "sampling_rate", "audio_channels", "normalize", "chunk_length_s", "overlap", "hidden_size", "num_filters"),
@@ -47,7 +53,12 @@ FIELDS = (
 )
 DEPTHS = ("num_residual_layers", "num_lstm_layers", "upsampling_ratios", "target_bandwidths")
 # The official code's names -> transformers'
-RENAMES = ((r"^(encoder|decoder)\.model\.", r"\1.layers."), (r"\.conv\.conv\.", ".conv."), (r"\.convtr\.convtr\.", ".conv."))
+RENAMES = (
+    (r"^(encoder|decoder)\.model\.", r"\1.layers."),
+    (r"\.conv\.conv\.", ".conv."),
+    (r"\.convtr\.convtr\.", ".conv."),
+    (r"\.conv(tr)?\.norm\.", ".norm."),
+)
 CODEBOOK_RENAME = (r"^quantizer\.vq\.layers\.(\d+)\._codebook\.", r"quantizer.layers.\1.codebook.")
 
 
@@ -61,15 +72,19 @@ class Checkpoint:
     trained_on: str
 
 
-def load_checkpoint(path: Path | None, device: torch.device | str = "cpu") -> Checkpoint:
+def load_checkpoint(path: Path | None, device: torch.device | str = "cpu", *, stereo: bool = False) -> Checkpoint:
     """The network of a file or folder; None: the official weights, if `avbench weights pull` brought them here.
+
+    stereo: the 48 kHz model, whose segments are normalised; else the 24 kHz one.
 
     Raises AvbenchError for a missing, damaged or foreign file, before it computes anything.
     """
     require("transformers", "encodec", "EnCodec")
     if path is None:
-        return _from_file(first_here(WEIGHTS), device)
-    return _from_folder(path, device) if path.is_dir() else _from_file(path, device)
+        path = first_here(STEREO_WEIGHTS if stereo else WEIGHTS)
+    checkpoint = _from_folder(path, device) if path.is_dir() else _from_file(path, device)
+    _check_kind(checkpoint.model, str(path), stereo)
+    return checkpoint
 
 
 def save_checkpoint(folder: Path, model: "EncodecModel", *, name: str, provenance: dict[str, Any]) -> None:
@@ -103,8 +118,9 @@ def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _from_file(file: Path, device: torch.device | str) -> Checkpoint:
-    """A file of weights alone has the official 24 kHz model's config."""
-    return _published({}, [file], str(file), device)
+    """A file of weights alone has the config of the official model whose tensors it holds: the 48 kHz one has group norm."""
+    config = STEREO if any(".norm." in name for name in tensors(read_state([file]), file)) else {}
+    return _published(config, [file], str(file), device)
 
 
 def _from_folder(folder: Path, device: torch.device | str) -> Checkpoint:
@@ -122,7 +138,9 @@ def _from_folder(folder: Path, device: torch.device | str) -> Checkpoint:
 def _published(config: dict[str, Any], files: list[Path], where: str, device: torch.device | str) -> Checkpoint:
     sha256 = checked_sha256(files)
     model = _model(config, tensors(read_state(files), files[0]), where, device)
-    return Checkpoint(model=model, name=NAME, sha256=sha256, trained_on=OFFICIAL if is_official(WEIGHTS, files, sha256) else NOT_STATED)
+    names = STEREO_WEIGHTS if model.config.audio_channels == 2 else WEIGHTS
+    official = f"official (facebook/{names[0].replace('-', '_')})"
+    return Checkpoint(model=model, name=NAME, sha256=sha256, trained_on=official if is_official(names, files, sha256) else NOT_STATED)
 
 
 def _model(config: dict[str, Any], state: dict[str, Tensor], where: str, device: torch.device | str) -> "EncodecModel":
@@ -131,11 +149,18 @@ def _model(config: dict[str, Any], state: dict[str, Tensor], where: str, device:
     config = {key: value for key, value in config.items() if key in FIELDS}
     check_sizes(config, DEPTHS, f"{where}: {CONFIG}")
     state = fold_weight_norm(to_transformers(state), where)
-    model = fit(lambda: without_weight_norm(EncodecModel(_config(config))), state, f"EnCodec checkpoint {where}", device)
-    has = {"normalize": model.config.normalize, "chunk_length_s": model.config.chunk_length_s, "channels": model.config.audio_channels}
-    if has != {"normalize": False, "chunk_length_s": None, "channels": 1}:
-        raise AvbenchError(f"{where} is an EnCodec with {has}: avbench takes mono models whose codes are all that the decoder needs")
-    return model
+    return fit(lambda: without_weight_norm(EncodecModel(_config(config))), state, f"EnCodec checkpoint {where}", device)
+
+
+def _check_kind(model: "EncodecModel", where: str, stereo: bool) -> None:
+    config = model.config
+    has = {"normalize": config.normalize, "chunk_length_s": config.chunk_length_s, "channels": config.audio_channels}
+    if stereo and not (config.normalize and config.chunk_length_s and config.audio_channels == 2):
+        raise AvbenchError(f"{where} is an EnCodec with {has}: encodec-48khz takes stereo models of normalised segments; try encodec")
+    if not stereo and has != {"normalize": False, "chunk_length_s": None, "channels": 1}:
+        raise AvbenchError(
+            f"{where} is an EnCodec with {has}: encodec takes mono models whose codes are all that the decoder needs; try encodec-48khz"
+        )
 
 
 def _config(config: dict[str, Any]) -> "EncodecConfig":
