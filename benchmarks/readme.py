@@ -2,9 +2,9 @@
 
 `--check` writes nothing, runs no benchmark, and exits 1 where a page is stale.
 
-<!-- board SPLIT TASK METRIC,... ROW,... -->   one narrow table of some rows and columns of runs/reference
+<!-- board SPLIT TASK METRIC,... ROW,... -->   one narrow table of some published rows and columns
 <!-- table SPLIT TASK METRIC,... -->           those columns of all measured rows (all columns: leaderboards/SPLIT.md)
-<!-- compare A B METRIC,... -->                what `avbench compare` says of two runs of runs/reference, named without their hash
+<!-- compare A B METRIC,... -->                what `avbench compare` says of two published rows, TOKENIZER_[TASK_]SPLIT
 <!-- code FILE [CLASS] -->                     a file as it is, or one class of it without docstrings
 <!-- output SCRIPT -->                         what benchmarks/SCRIPT.py prints
 """
@@ -28,7 +28,7 @@ from avbench.board.table import BELOW_FLOOR, Cell, Group, Table, leaderboard
 from avbench.board.text import format_spread, format_value
 
 ROOT = Path(__file__).parents[1]
-REFERENCE = ROOT / "runs" / "reference"
+RESULTS = ROOT / "results"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "add-a-tokenizer.md")
 BLOCK = re.compile(r"(<!-- (board|table|compare|code|output) (\S[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 PROSE = 100  # columns
@@ -37,7 +37,7 @@ PROSE = 100  # columns
 @cache
 def results(split: str) -> Table:
     """Everything measured on a split."""
-    return leaderboard(REFERENCE, split, reported=False)
+    return leaderboard(RESULTS, split, reported=False)
 
 
 def group_of(split: str, task: str) -> Group:
@@ -92,19 +92,25 @@ def folded(markdown: str) -> str:
 def comparison(wanted: str) -> str:
     """The command, and its lines of some metrics as a table."""
     a, b, metrics = wanted.split()
-    found = compare(reference_run(a), reference_run(b))
+    found = compare(published(a), published(b))
     rows = [row_texts(row) for row in found.rows if row.column.metric in metrics.split(",")]
     headers = ["metric", "A", "B", "B - A", "95 % interval", "clips", "p (Holm)", "verdict"]
     align = ("left", "right", "right", "right", "left", "right", "right", "left")
     text = tabulate(rows, headers=headers, tablefmt="pipe", colalign=align, disable_numparse=True)
-    command = f"avbench compare runs/reference/{a}_* runs/reference/{b}_*"
+    command = f"avbench compare {pattern(a)} {pattern(b)}"
     return f"`{command}`\n(A: {found.a.tokenizer}, B: {found.b.tokenizer})\n\n{text}"
 
 
-def reference_run(name: str) -> Path:
-    """The one folder `name_HASH` of runs/reference."""
-    (folder,) = (path for path in REFERENCE.glob(f"{name}_*") if path.name.rpartition("_")[0] == name)
+def published(name: str) -> Path:
+    """The one folder of `pattern`."""
+    (folder,) = ROOT.glob(pattern(name))
     return folder
+
+
+def pattern(name: str) -> str:
+    """Of the folder of a published row, from its tokenizer (as a path has it), task and split: `results/avtok-mini/*/arcade-mini_*`."""
+    tokenizer, _, place = name.partition("_")
+    return f"results/{tokenizer}/*/{place}_*"
 
 
 def code(wanted: str) -> str:

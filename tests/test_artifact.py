@@ -221,7 +221,7 @@ def test_what_a_row_says_of_a_training(provenance: dict[str, Any], said: str) ->
 
 
 def test_the_shipped_folders_are_what_they_were() -> None:
-    """Revisions as in runs/reference, which were made of these files; sums over the tensors, by the reader of then."""
+    """Revisions as in results/, which were made of these files; sums over the tensors, by the reader of then."""
     avtok, generator = load_checkpoint(PlainAVTok.shipped), load_generator(PlainAVTok.shipped_generator)
     assert avtok.revision == "78cdd11863c48287"
     assert generator.revision == "5e49531d954811988a260b12805d425452f97b3b976f9d9f718096e530ea54bb"[:16]

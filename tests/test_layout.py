@@ -15,7 +15,7 @@ from avbench.registry import plugins
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("name", ["tokenizers", "metrics", "leaderboards"])
+@pytest.mark.parametrize("name", ["tokenizers", "metrics", "leaderboards", "results"])
 def test_a_link_in_the_package_is_the_folder_at_the_root(name: str) -> None:
     assert (ROOT / "avbench" / name).is_symlink()
     assert (ROOT / "avbench" / name).samefile(ROOT / name)

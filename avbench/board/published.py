@@ -77,7 +77,7 @@ def over_clips(run: RunResult, clips: "RunClips", ids: list[str], like: RunResul
             values[name] = replace(value, num_clips=value.num_clips and len(ids))
         else:
             values[name] = recompute(name, clips, ids, seed=run.seed, protocol=value.protocol)
-    remark = f"published rows, over these {len(ids)} of their {run.num_clips} clips"
+    remark = f"published row, over these {len(ids)} of its {run.num_clips} clips"
     return replace(
         run, values=with_derived(values), checksum=like.checksum, num_clips=len(ids), num_ok=len(ids), num_failed=0, remark=remark
     )  # fmt: skip

@@ -92,7 +92,7 @@ def collect(*folders: Path | str) -> Results:
 
 def _rows_below(root: Path) -> Iterator[tuple[Path, str]]:
     """Folders of rows and what they are called: runs at the top, submissions two folders further down."""
-    for path in [path for parent in (root, root / "reference") if parent.is_dir() for path in parent.iterdir()]:
+    for path in root.iterdir() if root.is_dir() else ():
         if any((path / name).exists() for name in ("result.json", "manifest.json", "clips.jsonl")):
             yield path, path.name
         elif path.is_dir():

@@ -75,10 +75,7 @@ def write_submission(run: Path, to: Path, card: bytes) -> tuple[Path, bool]:
             (part / "clips.jsonl.gz").write_bytes(packed(b"".join(map(_line, read_lines(run / "clips.jsonl", MAX_CLIPS_BYTES)))))
             (part / "card.yaml").write_bytes(card)
             kept = {"features": _features(run, part), "tokens": _tokens(run, part)}
-            names = sorted(path.relative_to(part).as_posix() for path in part.rglob("*") if path.is_file())
-            sums = {name: hashlib.sha256(read_bytes(part / name, MAX_FILE_BYTES)).hexdigest() for name in names}
-            manifest |= {"schema": SCHEMA, "kept": kept, "checksums": sums}
-            (part / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+            seal(part, manifest | {"schema": SCHEMA, "kept": kept})
             folder = to / place_of(result, manifest)
             folder.parent.mkdir(parents=True, exist_ok=True)
             replaced = folder.exists()
@@ -86,6 +83,15 @@ def write_submission(run: Path, to: Path, card: bytes) -> tuple[Path, bool]:
                 folder.rename(Path(temporary) / "earlier")
             part.rename(folder)
     return folder, replaced
+
+
+def seal(folder: Path, manifest: dict[str, Any] | None = None) -> None:
+    """Write the manifest (None: the one that is there) with the checksums of the other files as they are."""
+    content = read_json(folder / "manifest.json", MAX_RESULT_BYTES) if manifest is None else manifest
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    sums = {name: hashlib.sha256(read_bytes(path, MAX_FILE_BYTES)).hexdigest() for name, path in files.items() if name != "manifest.json"}
+    with atomic(folder / "manifest.json", "w") as file:
+        file.write(json.dumps(content | {"checksums": sums}, indent=1) + "\n")
 
 
 def packed(data: bytes) -> bytes:

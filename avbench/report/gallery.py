@@ -28,7 +28,7 @@ KINDS = {"video": ("mp4", "jpg"), "audio": ("flac", "png")}
 
 @dataclass(frozen=True, kw_only=True)
 class GroupRun:
-    """A row of a group with its run. folders: every folder that holds this very run (runs/ and runs/reference/)."""
+    """A row of a group with its run. folders: every folder that holds this very run (runs/ and results/)."""
 
     row: Row
     run: RunResult

@@ -218,7 +218,7 @@ def _plots(group: Group, members: Sequence[GroupRun]) -> list[plot.Plot]:
 
 
 def _member(row: Row, number: int, results: Results) -> GroupRun:
-    """The run behind a row. Copies of a run (runs/ and runs/reference/) share its id: their samples are found in either."""
+    """The run behind a row. Copies of a run (runs/ and results/) share its id: their samples are found in either."""
     same = [run for run in results.results if run.run_id == row.run_id and run.finished == row.finished]
     digest = hashlib.sha256(f"{number}/{row.run_id}/{row.label}".encode()).hexdigest()[:6]
     return GroupRun(

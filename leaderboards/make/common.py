@@ -1,9 +1,7 @@
-"""What the scripts of this folder share: finished runs, where their small files are kept, and a paired difference in words."""
+"""What the scripts of this folder share: finished runs, where what is kept of them lies, and a paired difference in words."""
 
-import json
-import shutil
+import glob
 from pathlib import Path
-from typing import Any
 
 from tabulate import tabulate
 
@@ -14,8 +12,9 @@ from avbench.run.evaluate import evaluate
 from avbench.types import RunSpec
 
 RUNS = Path("runs")
-REFERENCE = RUNS / "reference"
-KEPT = ("manifest.json", "result.json", "clips.jsonl")
+RESULTS = Path("results")  # the published rows
+KEPT_SCHEDULES = Path("leaderboards", "kept", "schedules")  # rows of no board
+KEPT_GENERATORS = Path("leaderboards", "kept", "generators")
 
 
 def run(spec: RunSpec, *, runs_dir: Path = RUNS, save_samples: int = 0) -> Path:
@@ -27,23 +26,9 @@ def run(spec: RunSpec, *, runs_dir: Path = RUNS, save_samples: int = 0) -> Path:
     return done.folder
 
 
-def keep(folder: Path) -> None:
-    """Copy the small files of a run to runs/reference/, in place of an earlier run of the same tokenizer and split."""
-    name = folder.name.rpartition("_")[0]
-    for old in REFERENCE.glob(f"{name}_*"):
-        if old.name.rpartition("_")[0] == name:
-            shutil.rmtree(old)
-    (REFERENCE / folder.name).mkdir(parents=True)
-    for file in KEPT:
-        shutil.copy(folder / file, REFERENCE / folder.name / file)
-    manifest = REFERENCE / folder.name / "manifest.json"
-    manifest.write_text(json.dumps(_without_paths(json.loads(manifest.read_text())), indent=1) + "\n")
-
-
-def _without_paths(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The command with the last parts of its absolute paths: where a machine keeps its files is nobody's business."""
-    words = [Path(word).name if word.startswith("/") else word for word in str(manifest["command"]).split(" ")]
-    return {**manifest, "command": " ".join(words)}
+def rows(tokenizer: str = "*", place: str = "*", below: Path = RESULTS) -> list[Path]:
+    """Folders of kept rows whose tokenizer and `<split>_<protocol>` fit the patterns ("arcade-mini_*")."""
+    return sorted(file.parent for file in below.glob(f"{glob.escape(tokenizer) if tokenizer != '*' else '*'}/*/{place}/result.json"))
 
 
 def difference(row: MetricComparison) -> str:

@@ -4,7 +4,7 @@
 
 Trains tokenizers of equals (the same clips of arcade-train, as many seen by each) and the same generator through the tokens of each
 (trainings in out/ are resumed, finished ones kept), generates arcade-test's first 202 clips (two of each game) for each task, as does the
-generator that comes with avtok; keeps the results in runs/reference/ and writes leaderboards/generation-RECIPE.md: bits per held-out clip,
+generator that comes with avtok; puts the rows into results/ and writes leaderboards/generation-RECIPE.md: bits per held-out clip,
 each row against `shuffled` and chance, each tokenizer against AVTok under VFAL. With --only, the others' rows are those that were kept;
 distances of distributions are then compared for none of them (their features are not kept). The tables themselves: `avbench table --split
 arcade-test`.
@@ -24,7 +24,8 @@ import av
 from avbench.board.compare import compare
 from avbench.generate.tasks import GenerationTask
 from avbench.generate.trainee import GeneratorTraining
-from avbench.leaderboards.make.common import REFERENCE, RUNS, difference, keep, pipe_table, run
+from avbench.leaderboards.make.common import KEPT_GENERATORS, RUNS, difference, pipe_table, rows, run
+from avbench.leaderboards.make.published import publish
 from avbench.leaderboards.make.sampling import GUIDED, words
 from avbench.run.evaluate import load
 from avbench.train import recipes
@@ -32,6 +33,7 @@ from avbench.train.loop import train as train_to_the_end
 from avbench.types import RunSpec, Sampling
 
 SPLIT, CLIPS, TRAINED_ON = "arcade-test", 202, 2_020
+PLACE = f"{{task}}_{SPLIT}_*_first-{CLIPS}"  # of a published row
 TOKENIZER_CLIPS = 5_200  # seen by each tokenizer of equals, as in schedules.py
 TASKS: tuple[GenerationTask, ...] = ("a2v", "v2a", "av")
 CONTROLS: dict[str, tuple[str, ...]] = {  # real and copy-train show whole clips, in every task the same
@@ -140,14 +142,15 @@ def generator_folder(speaker: Speaker, recipe: str, clips: int) -> Path:
 
 def control(name: str, task: str) -> Path:
     """The finished run of real clips: the kept one, where it was made by the same code of the same clips."""
-    kept = REFERENCE / load(RunSpec(tokenizer=name, split=SPLIT, task=task, limit=CLIPS)).run_id
-    return kept if (kept / "result.json").exists() else evaluate(Speaker(name=name, tokenizer=name), None, task)
+    run_id = load(RunSpec(tokenizer=name, split=SPLIT, task=task, limit=CLIPS)).run_id
+    kept = [row for row in rows(place=PLACE.format(task=task)) if json.loads((row / "result.json").read_text())["run_id"] == run_id]
+    return kept[0] if kept else evaluate(Speaker(name=name, tokenizer=name), None, task)
 
 
 def evaluate(speaker: Speaker, generator: Path | None, task: str) -> Path:
-    """The finished run's folder; kept in runs/reference/."""
+    """The finished run's folder; its row is published."""
     finished = run(spec(speaker, generator, task), save_samples=2)
-    keep(finished)
+    publish(finished)
     return finished
 
 
@@ -203,24 +206,25 @@ def animate(run: Path, path: Path) -> None:
 
 
 def keep_generator(folder: Path, name: str, clips: int) -> None:
-    """The manifest in runs/reference/: whose tokens, how trained, held-out bits."""
+    """The kept manifest: whose tokens, how trained, held-out bits."""
     file = _kept_generator(name, clips)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text((folder / "manifest.json").read_text())
 
 
 def _kept_generator(name: str, clips: int) -> Path:
-    return REFERENCE / "generators" / f"{name}-{clips}.json"
+    return KEPT_GENERATORS / f"{name}-{clips}.json"
 
 
 def kept_run(speaker: Speaker, generator: Path, task: str) -> Path | None:
-    """The folder in runs/reference/ of the same spec, if there is one; the whole run where it is here."""
+    """The published row of the same spec, if there is one; the whole run where it is here."""
     wanted = spec(speaker, generator, task).facts()
     wanted = {name: value for name, value in wanted.items() if name not in ("metrics", "device", "batch_size")}
-    for file in sorted(REFERENCE.glob(f"*_{task}_*/manifest.json")):
-        if wanted.items() <= json.loads(file.read_text())["spec"].items():
-            whole = RUNS / file.parent.name
-            return whole if whole.exists() else file.parent
+    for row in rows(place=PLACE.format(task=task)):
+        result = json.loads((row / "result.json").read_text())
+        if wanted.items() <= result["spec"].items():
+            whole = RUNS / result["run_id"]
+            return whole if whole.exists() else row
     return None
 
 

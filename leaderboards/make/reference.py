@@ -4,14 +4,15 @@ arcade-mini and vggsound-test have every tokenizer at every setting, arcade-test
 The baselines trained here are read from out/, where `avbench train RECIPE --limit 2020` leaves them; those that are not there are named
 and left out.
 
-Evaluates (resuming what is there) and keeps manifest, rows and values in runs/reference/; then
-`avbench table --runs-dir runs/reference --write` and `python benchmarks/readme.py`. Features, for `avbench compare`, stay in runs/.
+Evaluates (resuming what is there) and puts the rows into results/, where `leaderboards/make/published.py` puts any run; then
+`avbench table --results results --write` and `python benchmarks/readme.py`.
 """
 
 import sys
 from pathlib import Path
 
-from avbench.leaderboards.make.common import keep, run
+from avbench.leaderboards.make.common import run
+from avbench.leaderboards.make.published import publish
 from avbench.types import RunSpec
 
 TOKENIZERS = (
@@ -68,7 +69,7 @@ def main() -> None:
             if missing:
                 print(f"{tokenizer}: left out, {', '.join(missing)} is not there", flush=True)
                 continue
-            keep(run(RunSpec(tokenizer=tokenizer, split=split, checkpoint=checkpoint)))
+            publish(run(RunSpec(tokenizer=tokenizer, split=split, checkpoint=checkpoint)))
 
 
 if __name__ == "__main__":

@@ -10,14 +10,14 @@ VFAL computes less; the FLOPs stand beside it.
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 from avbench.board.columns import Column
 from avbench.board.compare import compare
 from avbench.board.formats import render
 from avbench.board.table import leaderboard
-from avbench.leaderboards.make.common import KEPT, REFERENCE, RUNS, difference, pipe_table, run
+from avbench.leaderboards.make.common import KEPT_SCHEDULES, RUNS, difference, pipe_table, run
+from avbench.leaderboards.make.published import publish
 from avbench.paths import cache_root
 from avbench.train import recipes
 from avbench.train.config import TrainConfig
@@ -54,25 +54,6 @@ def evaluate(recipe: str, checkpoint: Path) -> Path:
     """The folder of the finished run on arcade-mini."""
     tokenizer = DUAL if recipe.endswith("-dual") else "avtok"
     return run(RunSpec(tokenizer=tokenizer, checkpoint=str(checkpoint), split=SPLIT, metrics=SHOWN), runs_dir=HERE)
-
-
-def keep(finished: Path, name: str) -> None:
-    """The small files of a run, without the path that its checkpoint had on this machine."""
-    folder = REFERENCE / "schedules" / finished.name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for file in KEPT:
-        text = (finished / file).read_text()
-        (folder / file).write_text(text if file == "clips.jsonl" else _anonymous(text, name))
-
-
-def _anonymous(text: str, name: str) -> str:
-    """A run's JSON with the checkpoint's folder by its name alone."""
-    content = json.loads(text)
-    if "command" in content:
-        content["command"] = content["command"].replace(content["spec"]["checkpoint"], name)
-    content["spec"]["checkpoint"] = name
-    return json.dumps(content, indent=2) + "\n"
 
 
 def training_row(name: str, config: TrainConfig, out: Path) -> list[str]:
@@ -124,7 +105,7 @@ def main() -> None:
     for recipe, (name, out) in zip(wanted, names.items(), strict=True):
         train(recipe, clips=given.clips, limit=given.limit, out=out)
         runs[name] = evaluate(recipe, out)
-        keep(runs[name], name)
+        publish(runs[name], KEPT_SCHEDULES)
     Path("leaderboards", f"schedules-{given.recipe}.md").write_text(report(names, configs, runs, given.recipe, given.limit))
 
 

@@ -233,8 +233,8 @@ def test_an_empty_or_absent_folder_says_what_to_do(tmp_path):
     assert "avbench run" in render(leaderboard(tmp_path / "none", reported=False), "text")
 
 
-def test_reference_runs_count_too(tmp_path):
-    save(tmp_path / "reference", content("a", [metric("psnr", 1.0)]))
+def test_rows_of_a_results_folder_count_too(tmp_path):
+    save(tmp_path / "a" / "r1", content("a", [metric("psnr", 1.0)]))
     assert list(rows_of(leaderboard(tmp_path))) == ["a"]
 
 

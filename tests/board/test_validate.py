@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from submissions import CARD, edit, edit_rows, seal, submitted
+from submissions import CARD, edit, edit_rows, submitted
 
 from avbench.board import checks
 from avbench.board.recompute import DISTRIBUTIONS, own_metrics
 from avbench.board.submission import TEMPLATE, problem_of_id
+from avbench.board.submit import seal
 from avbench.board.validate import Validation, validate
 from avbench.errors import UsageError
 from avbench.registry import metric_info

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "av", "cv2", "librosa", "matplotlib"}
-REFERENCE = Path(__file__).parents[2] / "runs" / "reference"
+RESULTS = Path(__file__).parents[2] / "results"
 CODE = """
 import atexit
 import sys
@@ -30,7 +30,7 @@ def test_help_imports_nothing_heavy(arguments):
 
 @pytest.mark.parametrize("style", ["md", "csv", "json", "html", "latex"])
 def test_a_table_is_made_without_torch(style):
-    found = imported("table", "--split", "arcade-mini", "--runs-dir", str(REFERENCE), "--format", style)
+    found = imported("table", "--split", "arcade-mini", "--results", str(RESULTS), "--format", style)
     assert "avbench" in found
     assert not found & (HEAVY - {"numpy"})
 

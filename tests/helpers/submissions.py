@@ -1,7 +1,6 @@
 """A finished run of the first clips of arcade-mini that nothing evaluated, and submissions made of it, sound or damaged."""
 
 import gzip
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 
 from avbench import sparse, stats
 from avbench.board.submission import PLEDGE
-from avbench.board.submit import packed, submit
+from avbench.board.submit import packed, seal, submit
 from avbench.data.arcade import pinned
 from avbench.metric import MetricOptions
 from avbench.registry import load_metric
@@ -21,7 +20,7 @@ from avbench.run.store import RunStore
 from avbench.types import Tokens
 
 CLIPS = 12
-VOCAB = 64
+VOCAB = 32
 CARD = f"""who: A. Stranger
 contact: https://example.org
 trained_on: nothing
@@ -89,14 +88,6 @@ def submitted(place: Path, name: str = "codec", **changes: Any) -> Path:
     card = place / "card.yaml"
     card.write_text(CARD)
     return submit(finished_run(place / f"run-{name}", name, **changes), place / "results", card=card).folder
-
-
-def seal(folder: Path) -> None:
-    """Checksums that fit what is there now: a forger can make them, too."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"]
-    manifest["checksums"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sorted(names)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def edit(folder: Path, file: str, change: Callable[[dict[str, Any]], Any]) -> None:

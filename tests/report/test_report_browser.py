@@ -368,7 +368,7 @@ def test_a_thousand_clips_stay_light_until_something_plays(browser: Browser, tmp
 
 
 def test_the_pages_screenshots_are_of_real_results(browser: Browser, tmp_path: Path) -> None:
-    runs = ROOT / os.environ.get("AVBENCH_SCREENSHOT_RUNS", "runs/reference")
+    runs = ROOT / os.environ.get("AVBENCH_SCREENSHOT_RUNS", "results")
     folder = ROOT / os.environ["AVBENCH_SCREENSHOTS"] if "AVBENCH_SCREENSHOTS" in os.environ else tmp_path
     done = write_site(tmp_path / "site", runs_dir=runs, split="arcade-mini", training_dir=tmp_path / "none")
     browser.open(tmp_path / "site" / "index.html", (1280, 1560))
