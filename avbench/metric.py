@@ -42,6 +42,7 @@ class MetricInfo:
     per_clip: bool = False  # rows are one number a clip and the value is their mean: its interval is the bootstrap's
     distribution: bool = False  # rows are features of both sides, and the value is a distance of two sets: a `DistributionMetric`
     paired: bool = True  # False: a row has one side alone; of the metric as a run of two sets measures it
+    tolerance: float = 1e-3  # how far from a stored number the same clips' may be: relative, absolute below 1 (docs/trust.md)
     memory_bytes: int = 0  # of a large network that the object holds: such metrics take turns where memory is short
 
 
@@ -62,6 +63,8 @@ def check_info(info: MetricInfo) -> None:
     for key, count in {"min_clips": info.min_clips, "version": info.version}.items():
         if type(count) is not int or count < 1:
             raise AvbenchError(f"metric {info.name}: info.{key} is {count!r}; an int of 1 or more is needed")
+    if type(info.tolerance) not in (int, float) or not 0 <= info.tolerance < 1:
+        raise AvbenchError(f"metric {info.name}: info.tolerance is {info.tolerance!r}; a number from 0 to below 1 is needed")
     for key, names in {"needs": info.needs, "tasks": info.tasks}.items():
         if not isinstance(names, frozenset | set):
             raise AvbenchError(f"metric {info.name}: info.{key} is {names!r}; a frozenset of names is needed")

@@ -15,6 +15,7 @@ from avbench.cli.score import command as score_command
 from avbench.cli.show import finish
 from avbench.cli.suite import named_args, run_all
 from avbench.cli.train import command as train_command
+from avbench.cli.verify import command as verify_command
 from avbench.contain import leave
 from avbench.errors import AvbenchError, UsageError
 from avbench.files import is_disk_error
@@ -165,7 +166,7 @@ def check(tokenizer: str, checkpoint: Path | None, timeout: float) -> None:
     sys.exit(1 if broken else 0)
 
 
-for command in (train_command, score_command, boards.table, boards.report, boards.submit, boards.validate):
+for command in (train_command, score_command, verify_command, boards.table, boards.report, boards.submit, boards.validate):
     app.add_command(command)
 
 

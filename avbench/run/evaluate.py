@@ -68,7 +68,7 @@ def evaluate(
             stack.enter_context(store.lock())
         with world.main_first():
             plan = _begin(context, store, fresh, save_samples, isolated=isinstance(decoder, Worker)) if world.is_main else _Plan()
-        _measure(context, store, plan.samples, decoder)
+        measure(context, store, plan.samples, decoder)
         world.wait()
         with world.main_first():
             if world.is_main and not plan.reused:
@@ -199,7 +199,7 @@ def _wanted(context: Context, store: RunStore, names: frozenset[str], samples: r
     return {index: lacking for index, lacking in left.items() if lacking or index in shown}
 
 
-def _measure(context: Context, store: RunStore, samples: range, decoder: Decoder) -> None:
+def measure(context: Context, store: RunStore, samples: range, decoder: Decoder) -> None:
     """This process's share of what is left to do, one turn of metrics after another."""
     size = context.spec.batch_size
     ids = {context.split.clips[clip].id for clip in samples}
@@ -212,12 +212,17 @@ def _measure(context: Context, store: RunStore, samples: range, decoder: Decoder
                 _save_samples(context.task, store, clips, ids)
 
 
+def seed_of(spec: RunSpec, batch: int) -> int:
+    """What torch's generators are seeded with before a batch is encoded, and before it is decoded."""
+    return spec.seed * 1_000_003 + batch
+
+
 def _pass(
     context: Context, store: RunStore, batch: splits.Batch, waited: float, decoder: Decoder, names: frozenset[str]
 ) -> list[Reconstruction]:
     """One batch along the line: clips -> bytes (kept) -> clips -> rows of the metrics `names` (kept). Its reconstructions."""
     started = time.perf_counter()
-    size, seed = context.spec.batch_size, context.spec.seed * 1_000_003 + batch.index
+    size, seed = context.spec.batch_size, seed_of(context.spec, batch.index)
     failures = list(batch.failures)
     reconstructions: list[Reconstruction] = []
     seconds: dict[str, float] = {}

@@ -1,43 +1,42 @@
 """The decoder in another interpreter: bytes in, clips out. It never sees a reference, and nothing of what `encode` may have left behind.
 
-Main process and worker talk through a socket of their own: frames of a length (u32, big-endian), a JSON header of that length, and as many
-raw bytes as the header's "bytes" says. Nothing is unpickled, sizes are bounded before they are read, and what the worker prints goes to
-stderr. A worker that dies, hangs or answers nonsense costs the clips in hand; the next call starts another one.
+Main process and worker talk through a socket of their own (avbench/run/frames.py), and what the worker prints goes to stderr. A worker that
+dies, hangs or answers nonsense costs the clips in hand; the next call starts another one.
+
+Within walls (`avbench verify`, avbench/run/walls.py) one may be asked to encode, too: the main process then runs nothing of a plugin.
 
 This module is both ends: `Worker` here, `python -m avbench.run.worker FD` there.
 """
 
 import contextlib
-import json
-import math
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
 
 from avbench.contain import plugin_code
 from avbench.errors import AvbenchError
 from avbench.protocol import Protocol as ClipProtocol
-from avbench.run import payload
+from avbench.run import identity, payload
+from avbench.run.conform import check_info, most_codes
+from avbench.run.frames import facts_of, receive, receive_clips, receive_header, send
+from avbench.run.walls import Standing, Walls
 from avbench.task import DecoderSpec, Task
+from avbench.tokenizer import Tokenizer
 from avbench.types import ClipBatch
 
 LOAD_TIMEOUT_S = 900.0
+MAX_PAYLOAD = 2**30  # bytes of a clip
 TIMEOUT_S = 1800.0  # for encode or decode of a batch: generous, a network on a busy CPU takes minutes (--timeout)
-MAX_HEADER = 2**16
 ROOM = 4  # times what the clips themselves have: more is not taken, less is seen by its shape, or trimmed
-DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8,
-          torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)}  # fmt: skip
-_LENGTH = struct.Struct(">I")
+T = TypeVar("T")
 
 
 class CannotLoad(AvbenchError):
@@ -90,78 +89,103 @@ class InProcess:
 
 
 class Worker:
-    """The main process's end. Starts at once and loads meanwhile; `decode` waits for it."""
+    """The main process's end. Starts at once and loads meanwhile; whatever is asked waits for it."""
 
-    def __init__(self, spec: DecoderSpec, device: torch.device, modalities: frozenset[str], *, timeout_s: float = TIMEOUT_S) -> None:
-        self.spec, self.device, self.modalities, self.timeout_s = spec, device, sorted(modalities), timeout_s
+    def __init__(
+        self, spec: DecoderSpec, device: torch.device, modalities: frozenset[str], *,
+        timeout_s: float = TIMEOUT_S, walls: Walls | None = None,
+    ) -> None:  # fmt: skip
+        self.spec, self.device, self.modalities, self.timeout_s, self.walls = spec, device, sorted(modalities), timeout_s, walls
+        self.standing: Standing | None = None  # which walls hold, once it has loaded
         self._process: subprocess.Popen[bytes] | None = None
         self._start()
 
     def decode(self, payloads: Sequence[bytes], *, seed: int, most: Mapping[str, int]) -> Decoded:
         """Clips on the CPU. Raises AvbenchError where these clips cannot be decoded, CannotLoad where none can."""
-        if self._process is None:
-            self._start()
-        if not self._ready:
-            self._await_ready()
-        started = time.perf_counter()
-        try:
-            self._socket.settimeout(self.timeout_s)
-            _send(self._socket, {"sizes": [len(part) for part in payloads], "seed": seed, "most": dict(most)}, *payloads)
-            header = _receive_header(self._socket, started + self.timeout_s)
-            if "error" in header:
-                raise AvbenchError(str(header["error"])[:500])
-            clips = self._clips(header, most, started + self.timeout_s)
+        request = {"do": "decode", "sizes": [len(part) for part in payloads], "seed": seed, "most": dict(most)}
+        taken = {name: count for name, count in most.items() if name in self.modalities}
+
+        def read(header: dict[str, Any], deadline: float) -> Decoded:
+            clips = receive_clips(self._socket, header, taken, deadline)
             return Decoded(clips=clips, seconds=float(header["seconds"]), peak_memory_mb=float(header["peak_memory_mb"]))
-        except TimeoutError as error:
-            self._kill()
-            raise AvbenchError(f"decode gave no answer in {self.timeout_s:g} s; its process was ended") from error
-        except (OSError, EOFError) as error:
-            raise AvbenchError(f"decode's process died ({self._kill()})") from error
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
-            self._kill()
-            raise AvbenchError(f"decode's process gave no clip that can be read: {error}") from error
+
+        return self._ask(request, payloads, read)
+
+    def encode(self, clips: ClipBatch, *, seed: int) -> list[bytes]:
+        """A payload for each clip. Raises as `decode`."""
+        facts, bodies = facts_of(clips, ("video", "audio"))
+        request = {"do": "encode", "seed": seed, "ids": clips.ids, "labels": clips.labels, "most": room_for(clips), **facts}
+
+        def read(header: dict[str, Any], deadline: float) -> list[bytes]:
+            sizes = [int(size) for size in header["sizes"]]
+            if len(sizes) != len(clips) or min(sizes) < 0 or max(sizes) > MAX_PAYLOAD:
+                raise ValueError(f"{len(sizes)} payloads of at most {max(sizes, default=0)} bytes for {len(clips)} clips")
+            return [receive(self._socket, size, deadline) for size in sizes]
+
+        return self._ask(request, bodies, read)
+
+    def about(self) -> dict[str, Any]:
+        """What its tokenizer says of itself: "info" (`TokenizerInfo.facts`) and "code" (`identity.code_of_tokenizer`)."""
+        return self._ask({"do": "about"}, (), lambda header, _: header)
 
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
             self._kill()
 
+    def _ask(self, request: Mapping[str, Any], bodies: Sequence[bytes | memoryview], read: Callable[[dict[str, Any], float], T]) -> T:
+        """What `read` makes of the answer's header, and of the bytes after it until a deadline."""
+        if self._process is None:
+            self._start()
+        if not self._ready:
+            self._await_ready()
+        doing, deadline = request["do"], time.perf_counter() + self.timeout_s
+        try:
+            self._socket.settimeout(self.timeout_s)
+            send(self._socket, request, *bodies)
+            header = receive_header(self._socket, deadline)
+            if "error" in header:
+                raise AvbenchError(str(header["error"])[:500])
+            return read(header, deadline)
+        except TimeoutError as error:
+            self._kill()
+            raise AvbenchError(f"{doing} gave no answer in {self.timeout_s:g} s; its process was ended") from error
+        except (OSError, EOFError) as error:
+            raise AvbenchError(f"{doing}'s process died ({self._kill()})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
+            self._kill()
+            raise AvbenchError(f"{doing}'s process gave no clip that can be read: {error}") from error
+
     def _start(self) -> None:
         here, there = socket.socketpair()
         with there:
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
             command = [sys.executable, "-P", "-m", "avbench.run.worker", str(there.fileno())]
+            output: int | None = None
+            if self.walls is not None:  # what it prints is not shown either: it could pass for ours
+                command, environment = self.walls.around(command, there.fileno()), self.walls.environment(environment)
+                output = subprocess.DEVNULL
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=(there.fileno(),), env=environment, start_new_session=True
-            )
+                command, stdin=subprocess.DEVNULL, stdout=output or 2, stderr=output, pass_fds=(there.fileno(),), env=environment,
+                start_new_session=True,
+            )  # fmt: skip
         self._socket, self._ready = here, False
         here.settimeout(LOAD_TIMEOUT_S)
         setup = {**asdict(self.spec), "device": str(self.device), "modalities": self.modalities, "threads": torch.get_num_threads()}
-        _send(here, setup)
+        send(here, setup)
 
     def _await_ready(self) -> None:
+        deadline = time.perf_counter() + LOAD_TIMEOUT_S
         try:
-            answer = _receive_header(self._socket, time.perf_counter() + LOAD_TIMEOUT_S)
+            if self.walls is not None:
+                self.standing = Standing.of(receive_header(self._socket, deadline))
+            answer = receive_header(self._socket, deadline)
         except (OSError, EOFError, ValueError) as error:
             raise CannotLoad(f"{self.spec.tokenizer} cannot be loaded in a process of its own ({self._kill()})") from error
         if "error" in answer:
             self._kill()
             raise CannotLoad(f"{self.spec.tokenizer} cannot be loaded in a process of its own: {str(answer['error'])[:500]}")
         self._ready = True
-
-    def _clips(self, header: dict[str, Any], most: Mapping[str, int], deadline: float) -> ClipBatch:
-        parts: dict[str, Tensor] = {}
-        for name, facts in header["parts"].items():
-            dtype, shape = DTYPES[facts["dtype"]], [int(size) for size in facts["shape"]]
-            count = math.prod(shape)
-            if name not in self.modalities or not 1 <= len(shape) <= 8 or min(shape) < 1 or count > most[name]:
-                raise ValueError(f"{name} {facts['dtype']} of shape {shape}")
-            data = bytearray(count * dtype.itemsize)
-            _receive_into(self._socket, memoryview(data), deadline)
-            parts[name] = torch.frombuffer(data, dtype=dtype).reshape(shape)
-        return ClipBatch(
-            video=parts.get("video"), audio=parts.get("audio"), fps=float(header["fps"]), sample_rate=int(header["sample_rate"])
-        )
 
     def _kill(self) -> str:
         """End the process, if it has not ended; how it ended by itself."""
@@ -177,43 +201,6 @@ class Worker:
         if code is None:
             return "it was ended"
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-def _send(connection: socket.socket, header: dict[str, Any], *bodies: bytes | memoryview) -> None:
-    text = json.dumps(header).encode()
-    connection.sendall(_LENGTH.pack(len(text)) + text)
-    for body in bodies:
-        connection.sendall(body)
-
-
-def _receive_header(connection: socket.socket, deadline: float | None) -> dict[str, Any]:
-    """Raises EOFError where the other end has gone, TimeoutError after `deadline`, ValueError for anything but a small JSON object."""
-    (length,) = _LENGTH.unpack(_receive(connection, _LENGTH.size, deadline))
-    if length > MAX_HEADER:
-        raise ValueError(f"a header of {length} bytes")
-    header = json.loads(_receive(connection, length, deadline))
-    if not isinstance(header, dict):
-        raise ValueError("its header is no object")
-    return header
-
-
-def _receive(connection: socket.socket, size: int, deadline: float | None) -> bytes:
-    data = bytearray(size)
-    _receive_into(connection, memoryview(data), deadline)
-    return bytes(data)
-
-
-def _receive_into(connection: socket.socket, view: memoryview, deadline: float | None) -> None:
-    while view:
-        if deadline is not None:
-            left = deadline - time.perf_counter()
-            if left <= 0:
-                raise TimeoutError
-            connection.settimeout(left)
-        count = connection.recv_into(view)
-        if not count:
-            raise EOFError
-        view = view[count:]
 
 
 def peak_memory_mb(device: torch.device) -> float:
@@ -239,7 +226,7 @@ def _synchronise(device: torch.device) -> None:
 def _serve(connection: socket.socket) -> None:
     from avbench import registry
 
-    setup = _receive_header(connection, None)
+    setup = receive_header(connection)
     torch.set_num_threads(int(setup["threads"]))
     device = torch.device(setup["device"])
     try:
@@ -252,42 +239,58 @@ def _serve(connection: socket.socket) -> None:
             args=setup["args"],
         )
     except (Exception, SystemExit) as error:
-        _send(connection, {"error": str(error) if isinstance(error, AvbenchError) else f"{type(error).__name__}: {error}"})
+        send(connection, {"error": str(error) if isinstance(error, AvbenchError) else f"{type(error).__name__}: {error}"})
         return
-    _send(connection, {"ready": True})
+    send(connection, {"ready": True})
     while True:
         try:
-            request = _receive_header(connection, None)
+            request = receive_header(connection)
         except EOFError:
             return
-        payloads = [_receive(connection, size, None) for size in request["sizes"]]
+        answer = {"decode": _decode, "encode": _encode, "about": _about}[request["do"]]
         try:
-            torch.manual_seed(request["seed"])
-            with torch.inference_mode():
-                tokens = payload.from_bytes(payloads).to(device)
-                started = time.perf_counter()
-                clips = tokenizer.decode(tokens)
-                _synchronise(device)
-                seconds = time.perf_counter() - started
-            header, bodies = _answer(clips, setup["modalities"], request["most"])
-            header |= {"seconds": seconds, "peak_memory_mb": peak_memory_mb(device)}
+            header, bodies = answer(connection, request, tokenizer, setup)
         except (Exception, SystemExit) as error:
-            _send(connection, {"error": f"decode failed: {type(error).__name__}: {error}"[:1000]})
+            send(connection, {"error": f"{request['do']} failed: {type(error).__name__}: {error}"[:1000]})
             continue
-        _send(connection, header, *bodies)
+        send(connection, header, *bodies)
 
 
-def _answer(clips: ClipBatch, modalities: Sequence[str], most: Mapping[str, int]) -> tuple[dict[str, Any], list[memoryview]]:
+Answer = tuple[dict[str, Any], Sequence[bytes | memoryview]]
+
+
+def _decode(connection: socket.socket, request: dict[str, Any], tokenizer: Tokenizer, setup: dict[str, Any]) -> Answer:
+    payloads, device = [receive(connection, size) for size in request["sizes"]], torch.device(setup["device"])
+    torch.manual_seed(request["seed"])
+    with torch.inference_mode():
+        tokens = payload.from_bytes(payloads).to(device)
+        started = time.perf_counter()
+        clips = tokenizer.decode(tokens)
+        _synchronise(device)
+        seconds = time.perf_counter() - started
     if not isinstance(clips, ClipBatch):
         raise TypeError(f"it returned {type(clips).__name__}, not ClipBatch")
-    found = {name: part for name, part in (("video", clips.video), ("audio", clips.audio)) if part is not None and name in modalities}
-    for name, part in found.items():
-        if part.numel() > most[name]:
+    for name, part in (("video", clips.video), ("audio", clips.audio)):
+        if part is not None and name in setup["modalities"] and part.numel() > request["most"][name]:
             raise ValueError(f"it returned {name} of shape {tuple(part.shape)}, over {ROOM} times what the clips have")
-    tensors = {name: part.detach().cpu().contiguous() for name, part in found.items()}
-    parts = {name: {"dtype": str(part.dtype).removeprefix("torch."), "shape": list(part.shape)} for name, part in tensors.items()}
-    bodies = [part.reshape(-1).view(torch.uint8).numpy().data for part in tensors.values()]
-    return {"parts": parts, "fps": float(clips.fps), "sample_rate": int(clips.sample_rate)}, bodies
+    facts, bodies = facts_of(clips, setup["modalities"])
+    return {**facts, "seconds": seconds, "peak_memory_mb": peak_memory_mb(device)}, bodies
+
+
+def _encode(connection: socket.socket, request: dict[str, Any], tokenizer: Tokenizer, setup: dict[str, Any]) -> Answer:
+    clips = receive_clips(connection, request, request["most"])
+    clips = replace(clips, ids=tuple(request["ids"]), labels=tuple(request["labels"]))
+    torch.manual_seed(request["seed"])
+    with torch.inference_mode():
+        tokens = tokenizer.encode(clips.to(setup["device"]))
+    payload.check(tokens, len(clips), most_codes=most_codes(clips))
+    payloads = [payload.to_bytes(tokens, number) for number in range(len(clips))]
+    return {"sizes": [len(data) for data in payloads]}, payloads
+
+
+def _about(connection: socket.socket, request: dict[str, Any], tokenizer: Tokenizer, setup: dict[str, Any]) -> Answer:
+    check_info(tokenizer.info)
+    return {"info": tokenizer.info.facts(), "code": identity.code_of_tokenizer(setup["tokenizer"])}, ()
 
 
 if __name__ == "__main__":
