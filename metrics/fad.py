@@ -54,6 +54,7 @@ def _info(name: str, embedding: str, sha256: str | None) -> MetricInfo:
         name=name,
         unit="",
         higher_is_better=False,
+        tolerance=5e-3,
         needs=frozenset({"audio"}),
         protocol=f"FAD, {embedding}; weights {(sha256 or 'not pinned')[:8]}, {_RESAMPLED}, float32; "
         f"all windows pooled, covariance ddof {DDOF}",

@@ -33,6 +33,7 @@ class Fvd(DistributionMetric):
         name="fvd",
         unit="",
         higher_is_better=False,
+        tolerance=5e-3,
         needs=frozenset({"video"}),
         protocol=f"I3D Kinetics-400 logits (weights {_SHA}), all frames, bilinear to 224x224, [-1,1], SAME padding, float32; "
         f"covariance ddof {DDOF}",

@@ -51,6 +51,7 @@ def _info(name: str, net: Net) -> MetricInfo:
         name=name,
         unit="",
         higher_is_better=False,
+        tolerance=1e-4,
         needs=frozenset({"video"}),
         per_clip=True,
         protocol=f"LPIPS v0.1 {net} (trunk {trunk_name(net)}), no resize; mean over frames, clips",

@@ -70,6 +70,7 @@ class LpipsMotion(PerClipMetric):
         name="lpips_motion",
         unit="",
         higher_is_better=False,
+        tolerance=1e-4,
         needs=frozenset({"video"}),
         per_clip=True,
         protocol=f"{MASK_PROTOCOL}; LPIPS v0.1 alex (trunk {trunk_name('alex')}) of whole frames, no resize; layers' maps bilinear to the "

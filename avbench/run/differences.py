@@ -56,9 +56,9 @@ def of_rows(stored: Sequence[Mapping[str, Any]], found: Sequence[ClipRow], metri
 
 def of_clip(stored: Mapping[str, Any], found: ClipRow, metrics: Mapping[str, MetricInfo]) -> Iterator[Difference]:
     """One clip's row. Numbers of metrics that are not among `metrics` are differences too: nothing stands behind them."""
-    for what, before, now in (("status", stored["status"], found.status), ("label", stored.get("label"), found.label)):
-        if before != now:
-            yield Difference(what=what, clip=found.id, stored=before, found=f"{now} ({found.reason})" if found.reason else now)
+    for what, told, seen in (("status", stored["status"], found.status), ("label", stored.get("label"), found.label)):
+        if told != seen:
+            yield Difference(what=what, clip=found.id, stored=told, found=f"{seen} ({found.reason})" if found.reason else seen)
     if stored["status"] != "ok" or found.status != "ok":
         return
     for name in sorted({*metrics, *stored["metrics"]}):

@@ -39,6 +39,7 @@ KEPT_VARIABLES = (
 )
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "nix", "sys")  # visible as they are, of "/"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "kfd", "dri")  # and nvidia*: no disk among them
+TEMPORARY = ("/tmp", "/dev/shm")  # empty, and its own
 MAX_PROCESSES = 1024
 MAX_OPEN = 4096
 MAX_FILE_BYTES = 2**31  # of each file, and of all in the temporary folder
@@ -134,6 +135,9 @@ def _own_files(plan: Mapping[str, Any]) -> None:
     root = plan["root"]
     _mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
     _mount("tmpfs", root, "tmpfs", _MS_NOSUID, "size=16m,mode=755")
+    for folder in TEMPORARY:  # first: a plugin may lie in one
+        os.makedirs(root + folder)
+        _mount("tmpfs", root + folder, "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={MAX_FILE_BYTES},mode=1777")
     for name in SYSTEM:
         if os.path.islink(f"/{name}"):
             os.symlink(os.readlink(f"/{name}"), f"{root}/{name}")
@@ -145,13 +149,12 @@ def _own_files(plan: Mapping[str, Any]) -> None:
             _show(root, path)
         elif os.path.isdir(root + path):
             _mount("tmpfs", root + path, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
-    os.makedirs(f"{root}/dev/shm")
     for name in (*DEVICES, *(name for name in os.listdir("/dev") if name.startswith("nvidia"))):
         if os.path.exists(f"/dev/{name}"):
             _show(root, f"/dev/{name}")
     for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         os.symlink(target, f"{root}/dev/{name}")
-    for name in ("proc", "run", "var", "tmp"):
+    for name in ("proc", "run", "var"):
         os.makedirs(f"{root}/{name}", exist_ok=True)
     os.symlink("/tmp", f"{root}/var/tmp")
     for folder in (plan["here"], os.environ.get("HOME", "/")):
@@ -196,15 +199,15 @@ def _count() -> None:
 
 
 def _read_only() -> None:
-    attributes = struct.pack("=QQQQ", _ATTR_RDONLY | _ATTR_NOSUID, 0, 0, 0)
-    size = ctypes.c_size_t(len(attributes))
-    _call("mount_setattr", _libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, attributes, size))
+    _attributes("/", _ATTR_RDONLY | _ATTR_NOSUID, 0, _AT_RECURSIVE)
+    for folder in TEMPORARY:
+        _attributes(folder, 0, _ATTR_RDONLY, 0)
 
 
-def _own_temporary() -> None:
-    for folder in ("/tmp", "/dev/shm"):
-        _mount("tmpfs", folder, "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={MAX_FILE_BYTES},mode=1777")
-    os.environ["TMPDIR"] = "/tmp"
+def _attributes(path: str, given: int, taken: int, how: int) -> None:
+    """Of a mount; of all below it, too, where `how` says so. Linux 5.12."""
+    what = struct.pack("=QQQQ", given, taken, 0, 0)
+    _call("mount_setattr", _libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, path.encode(), how, what, ctypes.c_size_t(len(what))))
 
 
 def _memory(most: int | None) -> None:
@@ -251,8 +254,8 @@ def _enter(plan: Mapping[str, Any], connection: int, command: Sequence[str], mis
     seen = apart and _put_up("files", lambda: _own_files(plan), missing)
     _put_up("count", _count, missing)
     if seen:
+        os.environ["TMPDIR"] = TEMPORARY[0]
         _put_up("read-only", _read_only, missing)
-        _put_up("files", _own_temporary, missing)
     else:
         missing["read-only"] = missing.get("files", missing.get("network", ""))
     if not apart:
@@ -263,7 +266,7 @@ def _enter(plan: Mapping[str, Any], connection: int, command: Sequence[str], mis
     words = json.dumps({"held": [name for name in WALLS if name not in missing], "missing": missing}).encode()
     with socket.socket(fileno=os.dup(connection)) as said:
         said.sendall(struct.pack(">I", len(words)) + words)
-    os.execvp(command[0], command)
+    os.execvp(command[0], list(command))
 
 
 def main(plan: Mapping[str, Any], connection: int, command: Sequence[str]) -> None:
