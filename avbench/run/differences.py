@@ -123,4 +123,4 @@ def _size(difference: Difference) -> float:
 def _text(value: Any) -> str:
     if value is None:
         return "no number"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)[:120]
+    return f"{value:.6g}" if isinstance(value, float) else str(value)[:250]
