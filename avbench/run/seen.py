@@ -43,7 +43,8 @@ def own_files(spec: RunSpec) -> Iterator[Path]:
     for part in registry.parts_of(spec.tokenizer):
         base = registry.parse_variants(part)[0]
         if ".py:" in part:
-            yield Path(part.rpartition(":")[0]).resolve().parent
+            file = Path(part.rpartition(":")[0])
+            yield file.resolve().parent if file.exists() else file
         elif base in known and known[base].distribution != "avbench":
             yield from _package(known[base].entry_point.module.partition(".")[0])
     if spec.checkpoint is not None:

@@ -138,6 +138,8 @@ def _context(
     """
     names = tuple(value["name"] for value in kept.result["values"])
     known = registry.plugins("metric")
+    if absent := [str(path) for path in own_files(spec) if not path.exists()]:
+        raise AvbenchError(f"{', '.join(absent)} is not on this machine; --tokenizer and --checkpoint say where its files are here")
     if lacking := sorted(set(names) - set(known)):
         raise AvbenchError(f"{kept.folder} has values of metrics that are not installed here: {', '.join(lacking)}")
     split = splits.load(spec.split, limit=spec.limit, progress=progress)

@@ -270,6 +270,8 @@ OTHERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a revision": (manifest_with(identity__tokenizer__revision="0"), "the tokenizer's revision is 0 there, 1 here"),
     "code": (manifest_with(identity__tokenizer__plugin="0" * 64), "the plugin's code is 000"),
     "facts": (manifest_with(tokenizer__parameters=7), "the tokenizer's parameters is 7 there, 0 here"),
+    "no such file": (manifest_with(spec__tokenizer="cheats.py:Honest"), "cheats.py is not on this machine; --tokenizer"),
+    "no checkpoint": (manifest_with(spec__checkpoint="weights"), "weights is not on this machine; --tokenizer and --checkpoint"),
     "nonsense": (manifest_with(spec__batch_size="8"), "is damaged"),
 }  # fmt: skip
 
