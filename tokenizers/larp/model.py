@@ -9,16 +9,16 @@ and the official blocks' LayerNorms have eps 1e-5 (`official.BLOCK_EPS`). Evalua
 
 Training is AVTok's too: `AVTokLosses` on the one stream (L1, LPIPS, adversarial, quantizer, prior), `linear_init`, `save_checkpoint`.
 
-`larp_mini` and `larp_small` are the baselines of equals for avtok-mini and avtok-small: the same video patches, tokens, codebook, layers
-and width, and the same help at the start (Euclidean codes, PCA and k-means in the weights), less the audio stream. A LARP at random,
-as published, stays on a plateau at these budgets (19.2 dB after 20,000 arcade clips; the linear start begins at 24): against that,
-avtok-mini would win by its start alone. What is left between the two rows is what sharing weights, codebook and clips with audio costs or
-brings. LARP as published (cosine codes sampled at 0.03, random start) is `larp_large`.
+`larp_mini`, `larp_scene_mini` and `larp_small` are the baselines of equals for avtok-mini, avtok-scene-mini and avtok-small: the same
+video patches, tokens, codebook, layers and width, and the same help at the start (Euclidean codes, PCA and k-means in the weights; scenes),
+less the audio stream. A LARP at random, as published, stays on a plateau at these budgets (19.2 dB after 20,000 arcade clips; the linear
+start begins at 24): against that, avtok-mini would win by its start alone. What is left between the two rows is what sharing weights,
+codebook and clips with audio costs or brings. LARP as published (cosine codes sampled at 0.03, random start) is `larp_large`.
 """
 
 from dataclasses import replace
 
-from avbench.tokenizers.avtok.config import AVTokConfig, QuantizerConfig, StreamConfig, avtok_mini, avtok_small
+from avbench.tokenizers.avtok.config import AVTokConfig, QuantizerConfig, StreamConfig, avtok_mini, avtok_scene_mini, avtok_small
 
 
 def larp_large() -> AVTokConfig:
@@ -43,3 +43,8 @@ def larp_small() -> AVTokConfig:
 def larp_mini() -> AVTokConfig:
     """avtok-mini's video stream: 256 tokens of 12 bits, 8.25 M parameters (avtok-mini: 8.42 M), Euclidean codes for the linear start."""
     return replace(avtok_mini(), name="larp-mini", audio=None)
+
+
+def larp_scene_mini() -> AVTokConfig:
+    """avtok-scene-mini's video stream: a scene and 256 tokens of 12 bits, under 10 M parameters."""
+    return replace(avtok_scene_mini(), name="larp-scene-mini", audio=None)

@@ -46,7 +46,9 @@ class EncodecTraining(CodecTraining):
 def encodec_mini() -> EncodecTraining:
     """EnCodec under 10 M parameters, 75 frames a second of 2 or 4 codebooks of 10 bits from one training; hours of one CPU core."""
     model = EncodecSize(filters=16, lstm_layers=1, codebook=CodebookConfig(entries=1024, dim=128, decay=0.9))
-    return EncodecTraining(name="encodec-mini", model=model, stages=mini_stages(LOSS), codebooks=(2, 4), eval_clips=32)
+    return EncodecTraining(
+        name="encodec-mini", model=model, stages=mini_stages(LOSS), codebooks=(2, 4), eval_clips=32, export_dtype="bfloat16"
+    )
 
 
 def encodec_small() -> EncodecTraining:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from avbench.tokenizers.avtok.config import AVTokConfig
 from avbench.tokenizers.avtok.train import recipes as avtok
 from avbench.tokenizers.avtok.train.config import AVTokStage
 from avbench.tokenizers.avtok.train.trainee import AVTokTraining
@@ -10,10 +11,12 @@ from avbench.tokenizers.larp import model as models
 
 def larp_mini() -> AVTokTraining:
     """LARP at avtok-mini's size, start, losses and number of clips, video alone; trains on one CPU core in an hour or two."""
-    base = avtok.avtok_mini()
-    first = base.stages[0]
-    stage = AVTokStage(name="video", trains="video", streams=("video",), clips=base.clips, loss=first.loss, optim=first.optim)
-    return replace(base, name="larp-mini", schedule="video", model=models.larp_mini(), stages=(stage,))
+    return _video_alone(avtok.avtok_mini(), models.larp_mini())
+
+
+def larp_scene_mini() -> AVTokTraining:
+    """LARP at avtok-scene-mini's size, start, losses and number of clips, video alone; trains on one CPU core in an hour."""
+    return _video_alone(avtok.avtok_scene_mini(), models.larp_scene_mini())
 
 
 def larp_small() -> AVTokTraining:
@@ -27,3 +30,10 @@ def larp_small() -> AVTokTraining:
         AVTokStage(name="decode", trains="decode", streams=("video",), clips=clips["decode"], loss=last.loss, optim=last.optim),
     )
     return replace(base, name="larp-small", schedule="video", model=models.larp_small(), stages=stages)
+
+
+def _video_alone(base: AVTokTraining, model: AVTokConfig) -> AVTokTraining:
+    """`base` in one stage, which sees as many clips as all of its stages."""
+    first = base.stages[0]
+    stage = AVTokStage(name="video", trains="video", streams=("video",), clips=base.clips, loss=first.loss, optim=first.optim)
+    return replace(base, name=model.name, schedule="video", model=model, stages=(stage,))

@@ -67,7 +67,7 @@ def _wavtokenizer_mini(name: str, *, strides: tuple[int, ...], n_fft: int) -> Wa
         codebook=CodebookConfig(entries=4096, dim=128, decay=0.9),
         backbone=BackboneConfig(width=320, hidden=960, layers=6, position_blocks=1, groups=16, conditions=1, dropout=0.0),
     )
-    return WavTokenizerTraining(name=name, model=model, stages=mini_stages(LOSS), eval_clips=32)
+    return WavTokenizerTraining(name=name, model=model, stages=mini_stages(LOSS), eval_clips=32, export_dtype="bfloat16")
 
 
 def wavtokenizer_small_40() -> WavTokenizerTraining:
