@@ -15,7 +15,7 @@ from avbench.data import splits
 from avbench.generate.controls import mismatched
 from avbench.metric import MetricOptions
 from avbench.metrics.class_agreement import class_accuracy, same_argmax, shared_mass
-from avbench.metrics.features import classifier, training_clips
+from avbench.metrics.features import classifier, training_clips, training_features
 from avbench.metrics.features.classifier import Features
 from avbench.metrics.features.frozen import MODALITIES, Frozen
 from avbench.metrics.memorisation import distance_ratio
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--penalties", action="store_true", help="the table that C was chosen by")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    training = classifier.training_features(MetricOptions())
+    training = {modality: training_features.of(modality, MetricOptions()) for modality in MODALITIES}
     if arguments.penalties:
         print(tabulate(penalties(training), headers=["C", "head", "accuracy", "log-loss"], floatfmt=("g", "", ".4f", ".4f")))
         return

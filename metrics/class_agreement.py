@@ -54,7 +54,7 @@ class _Agreement(PerClipMetric):
         """Cheap: the classifier is read, or fitted, at the first `update`. Raises MetricUnavailable for a split of other classes, or
         without weights."""
         training_clips.check_classes(options.classes)
-        networks = self.modalities if real_clips.fitted_file().exists() else MODALITIES  # a fit is of all heads
+        networks = self.modalities if any(file.exists() for file in real_clips.fitted_files()) else MODALITIES  # a fit is of all heads
         self.frozen = {modality: Frozen(modality, options) for modality in networks}
         self.classifier = Once(lambda: real_clips.load(options))
         self.info = replace(self.info, protocol=self._protocol())

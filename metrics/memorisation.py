@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from avbench.metric import GENERATION, MetricInfo, MetricOptions, PerClipMetric
-from avbench.metrics.features import training_clips
+from avbench.metrics.features import training_clips, training_features
 from avbench.metrics.features.frozen import NAMES, Frozen
 from avbench.metrics.features.training_clips import Once
 from avbench.types import ClipBatch, Tokens
@@ -52,7 +52,7 @@ class _NearestTrain(PerClipMetric):
         kind, or without weights."""
         training_clips.check_classes(options.classes)
         self.frozen = Frozen(self.modality, options)
-        self.training = Once(lambda: self.frozen.of_split(training_clips.load()))
+        self.training = Once(lambda: training_features.of(self.modality, options))
         self.info = replace(
             self.info,
             protocol=f"Euclidean distance to the nearest of the first {training_clips.CLIPS} clips of {training_clips.SPLIT} "

@@ -1,6 +1,6 @@
 """A small classifier of real clips: multinomial logistic regression on frozen features of the video, of the audio, and of both.
 
-It is fitted once, to the first 2,020 clips of arcade-train, and kept in the cache. N clips, D numbers a clip, K classes.
+It is fitted to the first 2,020 clips of arcade-train and comes with avbench (training_features.py). N clips, D numbers a clip, K classes.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ from avbench.artifact import read_file, write_file
 from avbench.errors import AvbenchError
 from avbench.files import regular
 from avbench.metric import MetricOptions, MetricUnavailable
-from avbench.metrics.features import training_clips
-from avbench.metrics.features.frozen import KEYS, MODALITIES, Frozen
+from avbench.metrics.features import training_clips, training_features
+from avbench.metrics.features.frozen import MODALITIES
 from avbench.paths import cache_root
 
 HEADS: dict[str, tuple[str, ...]] = {"video": ("video",), "audio": ("audio",), "av": ("video", "audio")}
@@ -94,31 +94,27 @@ def held_out(
 
 
 def load(options: MetricOptions) -> Classifier:
-    """The classifier in the cache; fitted where it is not there or damaged. Raises MetricUnavailable without the networks' weights,
-    AvbenchError where the training clips cannot be prepared or read."""
-    file = fitted_file()
-    if file.exists():
+    """The classifier that came with avbench, or that of the cache; fitted where neither fits or it is damaged.
+
+    Raises MetricUnavailable without the networks' weights, AvbenchError where the training clips cannot be prepared or read.
+    """
+    for file in filter(Path.exists, fitted_files()):
         try:
             return read(file)
         except AvbenchError as damage:
             print(f"class agreement: {damage}; it is made again", file=sys.stderr, flush=True)
-    features, labels = training_features(options), training_clips.labels()
+    features = {modality: training_features.of(modality, options) for modality in MODALITIES}
+    labels = training_clips.labels()
     classifier = fit(features, labels)
-    write(classifier, file)
+    write(classifier, fitted_files()[-1])
     _tell(held_out(features, labels, training_clips.episodes()), classifier.positions(labels))
     return classifier
 
 
-def fitted_file() -> Path:
-    """Where it is kept: the name changes with the training clips, the networks and the way of fitting."""
-    inputs = hashlib.sha256(json.dumps([training_clips.identity(), KEYS]).encode()).hexdigest()[:12]
-    return cache_root() / "fitted" / f"classifier-fit{FIT_VERSION}-{inputs}.safetensors"
-
-
-def training_features(options: MetricOptions) -> Features:
-    """Both modalities' features of the training clips, in their order; half a second of a core each where they are not in the cache."""
-    split = training_clips.load()
-    return {modality: Frozen(modality, options).of_split(split) for modality in MODALITIES}
+def fitted_files() -> tuple[Path, Path]:
+    """Where it may be: with avbench, in the cache. The name changes with the training clips, the networks and the way of fitting."""
+    name = f"classifier-fit{FIT_VERSION}-{training_features.inputs()}.safetensors"
+    return training_features.SHIPPED / name, cache_root() / "fitted" / name
 
 
 def _tell(probabilities: Mapping[str, np.ndarray], truth: np.ndarray) -> None:

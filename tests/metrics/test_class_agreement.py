@@ -23,7 +23,7 @@ from avbench.metrics.class_agreement import (
     shared_mass,
 )
 from avbench.metrics.fad import FadAisfx
-from avbench.metrics.features import cache, classifier, frozen, training_clips
+from avbench.metrics.features import cache, classifier, frozen, training_clips, training_features
 from avbench.types import ClipBatch, Tokens
 
 TOKENS = Tokens(codes={}, vocab_sizes={}, duration_s=1.0)
@@ -156,11 +156,12 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen, labels = features(20, seed=0)
     monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path))
 
-    def make(options: MetricOptions) -> dict[str, np.ndarray]:
-        made.append("features")
-        return seen
+    def make(modality: str, options: MetricOptions) -> np.ndarray:
+        made.append(modality)
+        return seen[modality]
 
-    monkeypatch.setattr(classifier, "training_features", make)
+    monkeypatch.setattr(training_features, "of", make)
+    monkeypatch.setattr(training_features, "SHIPPED", tmp_path / "none")
     monkeypatch.setattr(training_clips, "labels", lambda: tuple(labels))
     monkeypatch.setattr(training_clips, "episodes", lambda: (0, 1) * 30)
     return made
@@ -168,20 +169,20 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_fit_is_kept_and_says_its_accuracy(training: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     first, second = classifier.load(MetricOptions()), classifier.load(MetricOptions())
-    assert training == ["features"]
+    assert training == ["video", "audio"]
     assert np.array_equal(first.heads["av"][0], second.heads["av"][0])
     assert "held out: video 100.0%, audio 100.0%, av 100.0%" in capsys.readouterr().err
 
 
 def test_a_damaged_fit_is_made_again(training: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     first = classifier.load(MetricOptions())
-    damage(classifier.fitted_file(), "bit")
+    damage(classifier.fitted_files()[-1], "bit")
     again = classifier.load(MetricOptions())
-    assert training == ["features"] * 2
+    assert training == ["video", "audio"] * 2
     assert np.array_equal(first.heads["audio"][1], again.heads["audio"][1])
     assert "holds no classifier: its weights or labels are not those that were written; it is made again" in capsys.readouterr().err
     assert np.array_equal(classifier.load(MetricOptions()).heads["audio"][1], first.heads["audio"][1])
-    assert len(training) == 2
+    assert len(training) == 4
 
 
 def test_agreement_of_two_distributions_by_hand() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from avbench.data.batches import Batch
 from avbench.metric import MetricOptions, MetricUnavailable
-from avbench.metrics.features import cache, frozen, training_clips
+from avbench.metrics.features import cache, frozen, training_clips, training_features
 from avbench.metrics.memorisation import MAX_RATIO, NearestTrainAudio, NearestTrainVideo, distance_ratio, nearest_distance
 from avbench.types import ClipBatch, ClipRef, Tokens
 
@@ -50,6 +50,7 @@ def extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(frozen, "_extractor", lambda modality, device: extract)
     monkeypatch.setattr(cache, "_recent", {})
     monkeypatch.setattr(training_clips, "load", TinySplit)
+    monkeypatch.setattr(training_features, "SHIPPED", tmp_path / "none")
     monkeypatch.setattr(
         frozen, "read_batch", lambda split, part, places: Batch(index=part, clips=clips(TRAINING[places], "train"), failures=())
     )
