@@ -18,8 +18,9 @@ from tiny_avtok import MODEL, tiny
 
 from avbench.artifact import trained_on
 from avbench.errors import AvbenchError, UsageError
+from avbench.train import recipes
 from avbench.train.log import read_log
-from avbench.train.loop import train
+from avbench.train.loop import for_device, train
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +202,13 @@ def test_a_stage_device_or_recipe_that_is_not_there_is_named(tmp_path: Path) -> 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     train(tiny(sys.argv[3]), split=sys.argv[1], out=Path(sys.argv[2]), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [("DEFAULT", "float32"), ("AVX2", "float32"), ("AVX512", "bfloat16"), ("SVE256", "bfloat16")]
+)
+def test_a_cpu_without_instructions_for_bfloat16_computes_in_float32(monkeypatch: pytest.MonkeyPatch, capability: str, dtype: str) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    config = replace(recipes.config("avtok-mini"), name="tried")
+    assert for_device(config, torch.device("cpu")).compute_dtype == dtype
+    assert for_device(config, torch.device("cuda")).compute_dtype == "bfloat16"
