@@ -2,8 +2,9 @@
 
     python leaderboards/make/same.py RUN KEPT
 
-RUN may have fewer clips (--limit): clips are compared by id. Values over all clips (FVD, intervals) are compared where both have the
-same number of clips. Prints a line a metric, the largest difference of any clip and of the value; exits 1 if one is over 1e-6.
+Each is a folder of runs/ or of results/. RUN may have fewer clips (--limit): clips are compared by id. Values over all clips (FVD,
+intervals) are compared where both have the same clips. Prints a line a metric, the largest difference of any clip and of the value;
+exits 1 if one is over 1e-6.
 """
 
 import argparse
@@ -13,13 +14,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from avbench.run.finished import read_clips
+
 TOLERANCE = 1e-6
 
 
 def rows_of(folder: Path) -> dict[str, dict[str, float | None]]:
     """Clip id -> its metrics."""
-    lines = (json.loads(line) for line in (folder / "clips.jsonl").read_text().splitlines())
-    return {line["id"]: line["metrics"] for line in lines}
+    return {row["id"]: row["metrics"] for row in read_clips(folder)}
 
 
 def values_of(folder: Path) -> dict[str, dict[str, Any]]:
