@@ -51,6 +51,19 @@ def own_files(spec: RunSpec) -> Iterator[Path]:
         yield from (path for path in registry.checkpoint_paths(spec.tokenizer, spec.checkpoint) if path is not None)
 
 
+def comes_with(spec: RunSpec, metrics: Iterable[str]) -> list[str]:
+    """The metrics, and the split, that were installed with the tokenizer: a ruler of its own maker."""
+    bases = [registry.parse_variants(part)[0] for part in registry.parts_of(spec.tokenizer)]
+    makers = {plugin.distribution for name, plugin in registry.plugins("tokenizer").items() if name in bases} - {"avbench"}
+    named = {"metric": metrics, "split": [spec.split.partition("?")[0].partition("@")[0]]}
+    return [
+        f"{kind} {name}"
+        for kind, names in named.items()
+        for name, plugin in registry.plugins(kind).items()
+        if name in names and plugin.distribution in makers
+    ]
+
+
 def size_of(paths: Iterator[Path]) -> int:
     """Bytes of files, and of all files below folders."""
     files = {_real(file) for path in paths for file in (path.rglob("*") if path.is_dir() else (path,)) if file.is_file()}
@@ -71,8 +84,9 @@ def _caches() -> Iterator[Path]:
 
 
 def _fitted_to() -> Iterator[Path]:
-    """Prepared clips of the splits that some split calls its training split."""
-    for name in {source.train_split for source in _sources(registry.plugins("split")) if source.train_split}:
+    """Prepared clips of the splits that some split of avbench calls its training split; other people's code is not asked."""
+    own = [name for name, plugin in registry.plugins("split").items() if plugin.distribution == "avbench"]
+    for name in {source.train_split for source in _sources(own) if source.train_split in own}:
         yield from (source.root for source in _sources((name,)))
 
 

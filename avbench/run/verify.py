@@ -37,7 +37,7 @@ from avbench.run.differences import Difference, of_results, of_rows
 from avbench.run.evaluate import measure
 from avbench.run.kept import Kept, read_kept
 from avbench.run.metrics import Metrics, free_bytes
-from avbench.run.seen import own_files, seen, size_of
+from avbench.run.seen import comes_with, own_files, seen, size_of
 from avbench.run.store import RunStore
 from avbench.run.walls import Standing, Walls
 from avbench.run.worker import LOAD_TIMEOUT_S, TIMEOUT_S, Worker
@@ -142,6 +142,10 @@ def _context(
         raise AvbenchError(f"{', '.join(absent)} is not on this machine; --tokenizer and --checkpoint say where its files are here")
     if lacking := sorted(set(names) - set(known)):
         raise AvbenchError(f"{kept.folder} has values of metrics that are not installed here: {', '.join(lacking)}")
+    if own := comes_with(spec, names):
+        raise AvbenchError(
+            f"{kept.folder} cannot be verified: {', '.join(own)} came with the tokenizer, and would run where it is measured"
+        )
     split = splits.load(spec.split, limit=spec.limit, progress=progress)
     classes = frozenset(clip.label for clip in split.clips if clip.label)
     task = spotcheck.Remote(kept.info)

@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from avbench import registry
 from avbench.cli.verify import command
 from avbench.errors import AvbenchError, UsageError
 from avbench.metrics import tokens as token_metrics
@@ -299,6 +301,21 @@ def test_other_inputs_are_named_before_any_compute(
     change(folder)
     with pytest.raises(AvbenchError, match=says):
         checked(folder)
+
+
+def test_a_ruler_that_comes_with_the_tokenizer_is_refused(
+    honest: Path, tmp_path: Path, test_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def installed(kind: str) -> dict[str, registry.Plugin]:
+        found = registered(kind)
+        if kind == "tokenizer":
+            return found | {"mine": replace(found["h264"], name="mine", distribution="theirs")}
+        return {name: replace(plugin, distribution="theirs") if name == "psnr" else plugin for name, plugin in found.items()}
+
+    registered = registry.plugins
+    monkeypatch.setattr(registry, "plugins", installed)
+    with pytest.raises(AvbenchError, match="cannot be verified: metric psnr came with the tokenizer"):
+        checked(honest, tokenizer="mine")
 
 
 def test_a_folder_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
