@@ -59,7 +59,8 @@ def submit(run: Path, to: Path, *, card: Path = Path("card.yaml")) -> Submitted:
     except AvbenchError as error:
         raise UsageError(str(error)) from error
     folder, replaced = write_submission(run, to, read_bytes(card, 2**20))
-    return Submitted(folder=folder, card=said, replaced=replaced, notes=tuple(_notes(folder)))
+    notes = (*_notes(folder), *_overlap(result.split, said.training_split))
+    return Submitted(folder=folder, card=said, replaced=replaced, notes=notes)
 
 
 def write_submission(run: Path, to: Path, card: bytes) -> tuple[Path, bool]:
@@ -167,6 +168,27 @@ def _tokens(run: Path, part: Path) -> str:
     for path in paths:
         shutil.copyfile(path, part / "tokens" / path.name)
     return "tokens/"
+
+
+def _overlap(split: str, training: str) -> Iterator[str]:
+    """What is found of the training clips that the card names, where both splits are prepared here."""
+    if not training:
+        return
+    from avbench.data import splits
+    from avbench.data.overlap import overlap, summary
+
+    try:
+        both = [splits.prepared(name) for name in (split, training)]
+        absent = [name for name, found in zip((split, training), both, strict=True) if found is None]
+        if absent:
+            yield f"overlap with {training}: n/a, not prepared here: {' and '.join(absent)} (avbench data prepare NAME)"
+            return
+        a, b = (found for found in both if found is not None)
+        pairs = list(overlap(a, b))
+    except AvbenchError as error:
+        yield f"overlap with {training}: n/a, {error}"
+        return
+    yield "; ".join([f"overlap: {summary(pairs, a, b)}", *map(str, pairs[:3])])
 
 
 def _notes(folder: Path) -> Iterator[str]:

@@ -220,7 +220,7 @@ def verify(split: str, limit: int | None) -> None:
     sys.exit(1 if failures else 0)
 
 
-for listing in (lists.export_list, lists.import_list, lists.audit):
+for listing in (lists.export_list, lists.import_list, lists.audit, lists.overlap):
     data.add_command(listing)
 
 

@@ -36,6 +36,22 @@ def import_list(split: str, file: Path, name: str, exclude: bool) -> None:
 
 
 @click.command()
+@click.argument("split_a")
+@click.argument("split_b")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N clips of each.")
+def overlap(split_a: str, split_b: str, limit: int | None) -> None:
+    """List clips of SPLIT_A that SPLIT_B has too, encoded again, scaled or cut a little later; with their shares of differing bits."""
+    from avbench.data import overlap as finding
+    from avbench.data import splits
+
+    a, b = (splits.load(name, limit=limit) for name in (split_a, split_b))
+    pairs = list(finding.overlap(a, b))
+    for pair in pairs:
+        click.echo(str(pair))
+    click.echo(finding.summary(pairs, a, b), err=True)
+
+
+@click.command()
 @click.argument("split")
 @click.option("--against", metavar="SPLIT", help="Training clips that should not be among these.")
 @click.option("--limit", type=click.IntRange(min=1))

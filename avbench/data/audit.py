@@ -11,13 +11,13 @@ import numpy as np
 
 from avbench.data.batches import Split
 from avbench.data.convert import Int16, UInt8
+from avbench.data.fingerprint import Fingerprint, distances, fingerprint
+from avbench.data.overlap import alike, overlap
 
 STILL = 2.0  # levels of 255: the largest mean difference between two frames in a row
 BLACK = 12.0  # levels: a row or column is black if it never shows more, on average over its pixels
 BAR = 0.06  # of the height or width, on one side
 MUTE = 10 ** (-60 / 20) * 32767  # peak: -60 dB of full scale
-ALIKE = 1.5  # levels: mean difference of two clips' thumbnails
-THUMBNAIL = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,29 +30,28 @@ class Finding:
 
 
 def audit(split: Split, training: Split | None = None) -> Iterator[Finding]:
-    """What is odd, clip by clip; duplicates by the file's sha256, then by thumbnails and loudness.
+    """What is odd, clip by clip; duplicates by the file's sha256, then by fingerprint (avbench/data/fingerprint.py).
 
-    training: a split whose clips should not be among these.
+    training: a split whose clips should not be among these. Raises UsageError where it is of another protocol.
     """
-    seen: dict[str, str] = {}
-    prints: list[tuple[str, np.ndarray]] = []
+    names: list[str] = []
+    pins: list[str] = []
+    prints: list[Fingerprint] = []
     for clip, video, audio, pin in _clips(split):
         yield from _of_pictures(clip, video)
         if audio.size and np.abs(audio.astype(np.int32)).max() < MUTE:
             yield Finding(clip=clip, kind="mute", detail="below -60 dB throughout")
-        print_ = _print(video, audio)
-        twin = seen.get(pin) or next((other for other, known in prints if _alike(known, print_)), None)
+        names.append(clip)
+        pins.append(pin)
+        prints.append(fingerprint(video, audio, split.protocol))
+    same = alike(*distances(prints, prints, split.protocol))
+    for number, clip in enumerate(names):
+        twin = next((first for first in range(number) if pins[first] == pins[number] or same[first, number]), None)
         if twin is not None:
-            yield Finding(clip=clip, kind="duplicate", detail=f"of {twin}")
-        seen.setdefault(pin, clip)
-        prints.append((clip, print_))
+            yield Finding(clip=clip, kind="duplicate", detail=f"of {names[twin]}")
     if training is not None:
-        known = np.stack([print_ for _, print_ in prints]) if prints else np.zeros((0, 1))
-        for clip, video, audio, pin in _clips(training):
-            near = np.abs(known - _print(video, audio)).mean(axis=1) < ALIKE if len(known) else []
-            twins = [seen[pin]] if pin in seen else [prints[number][0] for number in np.flatnonzero(near)]
-            for twin in twins:
-                yield Finding(clip=twin, kind="in-training", detail=f"as {clip} of {training.name}")
+        for pair in overlap(split, training):
+            yield Finding(clip=pair.first, kind="in-training", detail=f"as {pair.second} of {training.name}")
 
 
 def _clips(split: Split) -> Iterator[tuple[str, UInt8, Int16, str]]:
@@ -77,21 +76,3 @@ def _of_pictures(clip: str, video: UInt8) -> Iterator[Finding]:
         first, last = int(lines.argmax()), int(lines[::-1].argmax())
         if first / len(lines) > BAR and last / len(lines) > BAR:
             yield Finding(clip=clip, kind="bars", detail=f"{name}: {first} and {last} of {len(lines)} lines are black")
-
-
-def _print(video: UInt8, audio: Int16) -> np.ndarray:
-    """Thumbnails of four frames, and the loudness (in 255ths of full scale) of eight stretches."""
-    parts = []
-    if video.size:
-        frames = video[np.linspace(0, len(video) - 1, 4).round().astype(int)].astype(np.float32)
-        height, width = (size // THUMBNAIL * THUMBNAIL for size in frames.shape[1:3])
-        blocks = frames[:, :height, :width].reshape(4, THUMBNAIL, height // THUMBNAIL, THUMBNAIL, width // THUMBNAIL, 3)
-        parts.append(blocks.mean(axis=(2, 4)).ravel())
-    if audio.size:
-        samples = np.atleast_2d(audio).astype(np.float32).mean(axis=0) / 32767
-        parts.append(255 * np.sqrt(np.square(samples[: len(samples) // 8 * 8]).reshape(8, -1).mean(axis=1)))
-    return np.concatenate(parts)
-
-
-def _alike(a: np.ndarray, b: np.ndarray) -> bool:
-    return bool(np.abs(a - b).mean() < ALIKE)

@@ -37,6 +37,14 @@ def prepare(name: str, *, limit: int | None = None, jobs: int | None = None, pro
     return prepare_source(find(name), limit=limit, jobs=jobs, progress=progress)
 
 
+def prepared(name: str) -> Split | None:
+    """The split called `name` if every clip of it is prepared; None otherwise, and nothing is made."""
+    source = find(name)
+    count, entries = len(source.clips), shards.read_index(source.root)
+    missing = _missing(source, [source.stamp(index) for index in range(count)], entries)
+    return None if missing else _split(source, count, entries)
+
+
 def prepare_source(source: Source, *, limit: int | None = None, jobs: int | None = None, progress: bool = True) -> Split:
     """`prepare` for clips that have no name among the splits."""
     count = _count(source, limit)
