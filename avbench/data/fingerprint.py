@@ -45,7 +45,7 @@ def fingerprint(video: UInt8, audio: Int16, protocol: Protocol) -> Fingerprint:
 def distances(a: Sequence[Fingerprint], b: Sequence[Fingerprint], protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
     """(len(a), len(b)) shares of differing bits of pictures, and of sound: about 0.5 for clips that have nothing to do with each other.
 
-    NaN where one of two says too little (black, silent, absent). All of one protocol.
+    1 where one of two says nothing (black, silent) and the other does; NaN where neither does, or both lack it. All of one protocol.
     """
     most = round(MAX_SHIFT_S * protocol.fps), round(MAX_SHIFT_S / STEP_S)
     pictures = _matrix([clip.frames for clip in a], [clip.frames for clip in b], most[0])
@@ -84,8 +84,13 @@ def _matrix(a: list[np.ndarray], b: list[np.ndarray], most: int) -> np.ndarray:
             columns = np.stack(b[second : second + CHUNK]).astype(np.float32)
             shares = [_at_shift(rows, columns, shift) for shift in range(-most, most + 1) if abs(shift) < rows.shape[1]]
             part = np.fmin.reduce(shares)
+            part[_says(rows)[:, None] != _says(columns)[None, :]] = 1.0
             found[first : first + len(rows), second : second + len(columns)] = part
     return found
+
+
+def _says(clips: np.ndarray) -> np.ndarray:
+    return np.asarray(np.abs(clips).mean(axis=(1, 2)) >= ENOUGH)
 
 
 def _at_shift(a: np.ndarray, b: np.ndarray, shift: int) -> np.ndarray:

@@ -12,12 +12,12 @@ from avbench.errors import UsageError
 # Shares of differing bits. `python benchmarks/fingerprints.py` on real clips: copies have at most 0.17 (pictures) and 0.28 (sound), other
 # clips at least 0.34 and 0.43, of one speaker in one room 0.01 and 0.42.
 BOTH = (0.25, 0.35)  # pictures and sound, where both say something: the same room, or the same music, is no copy
-ALONE = (0.10, 0.35)  # where the other is silent, black or absent: a silent clip of the same room is called alike, too
+ALONE = (0.10, 0.35)  # where the other says nothing in both: two silent clips of one room are called alike, too
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two clips that are one. pictures, sound: shares of differing bits; NaN: one of them says too little."""
+    """Two clips that are one. pictures, sound: shares of differing bits; NaN: neither clip says anything (black, silent)."""
 
     first: str
     second: str
@@ -49,7 +49,7 @@ def prints_of(split: Split) -> tuple[list[str], list[Fingerprint]]:
 
 
 def alike(pictures: np.ndarray, sound: np.ndarray) -> np.ndarray:
-    """Which distances are those of a copy; NaN: that part says too little."""
+    """Which distances are those of a copy; NaN: that part says nothing in either."""
     both = (pictures < BOTH[0]) & (sound < BOTH[1])
     return both | (np.isnan(sound) & (pictures < ALONE[0])) | (np.isnan(pictures) & (sound < ALONE[1]))
 

@@ -48,13 +48,13 @@ def test_noise_a_fade_and_a_cut_in_time_leave_a_copy_alike() -> None:
     assert alike(np.array(pictures), np.array(sound))
 
 
-def test_what_says_nothing_counts_for_nothing() -> None:
+def test_what_says_nothing_in_both_counts_for_nothing_and_in_one_is_a_difference() -> None:
     video, audio = clip(0)
-    assert np.isnan(apart((video, 0 * audio), (video, audio))[1])
-    assert np.isnan(apart((0 * video, audio), (video, audio))[0])
-    assert np.isnan(apart((video[:0], audio), (video, audio))[0])
-    silent = apart((0 * video, 0 * audio), (0 * video, 0 * audio))
-    assert not alike(np.array(silent[0]), np.array(silent[1]))
+    assert apart((video, 0 * audio), (video, audio)) == (0.0, 1.0)
+    assert apart((0 * video, audio), (video, audio)) == (1.0, 0.0)
+    for both, expected in (((video, 0 * audio), True), ((0 * video, audio), True), ((0 * video, 0 * audio), False)):
+        assert bool(alike(*map(np.array, apart(both, both)))) is expected
+    assert np.isnan(apart((video[:0], audio), (video[:0], audio))[0])
 
 
 def test_many_clips_at_once_are_compared_as_two_are() -> None:
