@@ -214,6 +214,7 @@ KNOWN = {
     ("avbench/run/store.py", ""): "writes; reads with `open_regular`",
     ("avbench/run/identity.py", "code_of"): "sources that Python has imported, or found to be files",
     ("avbench/run/manifest.py", "_processor"): "/proc/cpuinfo",
+    ("avbench/run/walls.py", "_show"): "makes the file that something is shown at",
     ("avbench/run/metrics.py", "_machine"): "/proc/meminfo",
     ("avbench/run/metrics.py", "_container"): "/sys/fs/cgroup",
     ("avbench/data/arcade.py", ""): "pins: our own files",
