@@ -39,6 +39,7 @@ KEPT_VARIABLES = (
 )
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "nix", "sys")  # visible as they are, of "/"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "kfd", "dri")  # and nvidia*: no disk among them
+COMPILED = ("NUMBA_CACHE_DIR", "TRITON_CACHE_DIR", "MPLCONFIGDIR")  # where libraries keep what they compile: else beside their code
 TEMPORARY = ("/tmp", "/dev/shm")  # empty, and its own
 MAX_PROCESSES = 1024
 MAX_OPEN = 4096
@@ -260,6 +261,7 @@ def _enter(plan: Mapping[str, Any], connection: int, command: Sequence[str], mis
         missing["read-only"] = missing.get("files", missing.get("network", ""))
     if not apart:
         missing |= dict.fromkeys(("memory of others", "processes", "files"), missing["network"])
+    os.environ |= dict.fromkeys(COMPILED, os.environ["TMPDIR"])
     _put_up("memory", lambda: _memory(plan["memory_bytes"]), missing)
     _put_up("limits", lambda: _limits(plan["cpu_s"]), missing)
     _put_up("privileges", _no_privileges, missing)
