@@ -40,17 +40,20 @@ def encode_within(frames: Tensor, fps: float, num_bytes: int) -> bytes:
     good, bad = WORST_CRF, 0.0
     while good - bad > 1 / 16:
         middle = round(8 * (good + bad)) / 16
-        data = encode(planes, fps, middle)
-        if len(data) <= num_bytes:
+        data = encode(planes, fps, middle, most=num_bytes)
+        if data is not None:
             good = middle
             best = max(best, data, key=len)
         else:
             bad = middle
-    return best or encode(planes, fps, WORST_CRF)
+    return best or encode(planes, fps, WORST_CRF) or b""
 
 
-def encode(planes: np.ndarray, fps: float, crf: float) -> bytes:
-    """Annex B stream of uint8 YUV planes (T, 3, H, W) at a constant rate factor in [0, 51], without SEI."""
+def encode(planes: np.ndarray, fps: float, crf: float, *, most: int | None = None) -> bytes | None:
+    """Annex B stream of uint8 YUV planes (T, 3, H, W) at a constant rate factor in [0, 51], without SEI.
+
+    most: None as soon as it is longer than that; a long clip is over its budget after a few frames, and they are the slowest ones.
+    """
     codec = av.CodecContext.create("libx264", "w")
     codec.height, codec.width = planes.shape[-2:]
     codec.pix_fmt = "yuv444p"
@@ -58,13 +61,17 @@ def encode(planes: np.ndarray, fps: float, crf: float) -> bytes:
     codec.time_base = 1 / codec.framerate
     codec.thread_count = 1
     codec.options = {**OPTIONS, "crf": str(crf)}
-    packets = []
-    for index, plane in enumerate(planes):
-        frame = av.VideoFrame.from_ndarray(plane, format="yuv444p")
-        frame.pts = index
-        packets += codec.encode(frame)
-    packets += codec.encode(None)
-    return _without_sei(b"".join(bytes(packet) for packet in packets))
+    stream = b""
+    for index in range(len(planes) + 1):
+        frame = None
+        if index < len(planes):
+            frame = av.VideoFrame.from_ndarray(planes[index], format="yuv444p")
+            frame.pts = index
+        for packet in codec.encode(frame):  # a packet is whole units
+            stream += _without_sei(bytes(packet))
+            if most is not None and len(stream) > most:
+                return None
+    return stream
 
 
 def decode(data: bytes) -> Tensor:

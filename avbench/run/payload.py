@@ -97,8 +97,11 @@ def from_bytes(payloads: Sequence[bytes]) -> Tokens:
 
 
 def format_of(payload: bytes) -> bytes:
-    """What a payload says of its streams but for variable lengths: names, order, codebooks, fixed lengths, vocab sizes, duration."""
-    duration_s, streams, _ = _read(payload, 0)
+    """What a payload says of its streams but for variable lengths: names, order, codebooks, fixed lengths, vocab sizes, duration.
+
+    Its codes are not looked at.
+    """
+    duration_s, streams = _read_head(_Reader(payload, "payload of clip 0"))
     return repr((duration_s, [_kind(stream) for stream in streams])).encode()
 
 
@@ -220,6 +223,15 @@ def _unpack(data: bytes, width: int, count: int) -> np.ndarray:
 def _read(payload: bytes, clip: int) -> tuple[float, list[_Stream], list[np.ndarray]]:
     """Duration, headers and codes (K, L) of one payload; nothing in it is trusted."""
     reader = _Reader(payload, f"payload of clip {clip}")
+    duration_s, streams = _read_head(reader)
+    codes = [_read_codes(reader, stream) for stream in streams]
+    if reader.left:
+        raise AvbenchError(f"{reader.where} goes on for {reader.left} bytes after its last code")
+    return duration_s, streams, codes
+
+
+def _read_head(reader: _Reader) -> tuple[float, list[_Stream]]:
+    """Duration and headers; what follows are the codes."""
     magic, duration_s, num_streams = _HEAD.unpack(reader.take(_HEAD.size))
     if magic != MAGIC or not 1 <= num_streams <= MAX_STREAMS:
         raise AvbenchError(f"{reader.where} does not begin as avbench writes it ({magic!r}, {num_streams} streams)")
@@ -228,10 +240,7 @@ def _read(payload: bytes, clip: int) -> tuple[float, list[_Stream], list[np.ndar
     streams = [_read_stream(reader) for _ in range(num_streams)]
     if len({stream.name for stream in streams}) != num_streams:
         raise AvbenchError(f"{reader.where} names a stream twice")
-    codes = [_read_codes(reader, stream) for stream in streams]
-    if reader.left:
-        raise AvbenchError(f"{reader.where} goes on for {reader.left} bytes after its last code")
-    return duration_s, streams, codes
+    return duration_s, streams
 
 
 def _read_stream(reader: _Reader) -> _Stream:
