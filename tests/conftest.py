@@ -98,6 +98,6 @@ def avbench(tmp_path: Path, test_cache: Path) -> Command:
     def call(*arguments: str, environment: dict[str, str] | None = None, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
         variables = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", "AVBENCH_CACHE": str(test_cache), **(environment or {})}
         command = [sys.executable, "-m", "avbench", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=variables, cwd=cwd, timeout=600, check=False)
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", env=variables, cwd=cwd, timeout=600, check=False)
 
     return call

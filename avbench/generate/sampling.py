@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from avbench.generate.model import Cache, Generator, Head
 from avbench.generate.tasks import Plan
-from avbench.nn.packed import Packed
+from avbench.nn.packed import Packed, can_pack_as
 from avbench.types import Sampling
 
 NATS_TO_BITS = 1 / math.log(2)
@@ -65,7 +65,7 @@ def prepare(model: Generator, rows: int, dtype: torch.dtype | None = None) -> Ge
     device = ready.head.weight.device
     ready.compute_dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     ready = ready.to(ready.compute_dtype)
-    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+    if device.type == "cpu" and can_pack_as(ready.compute_dtype):
         for block in ready.blocks:
             for part, name in ((block.attn, "qkv"), (block.attn, "out"), (block, "gate_up"), (block, "down")):
                 setattr(part, name, _product(getattr(part, name).weight, rows))

@@ -31,7 +31,12 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 def can_pack(model: nn.Module) -> bool:
     """Whether `model` is a float32 model on the CPU of a PyTorch with oneDNN."""
     parameter = next(model.parameters())
-    return parameter.device.type == "cpu" and parameter.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    return parameter.device.type == "cpu" and parameter.dtype == torch.float32 and can_pack_as(parameter.dtype)
+
+
+def can_pack_as(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is there and this CPU has what it wants for `dtype`: for bfloat16, AVX2 is not enough."""
+    return torch.backends.mkldnn.is_available() and (dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def pack(model: nn.Module) -> None:

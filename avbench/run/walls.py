@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import json
 import os
-import resource
 import signal
 import socket
 import struct
@@ -20,6 +19,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
+
+try:
+    import resource
+except ImportError:  # not Unix: then no wall is put up
+    resource = None  # type: ignore[assignment]
 
 WALLS = {  # in the order in which they are put up
     "network": "no network, not even this machine's own",

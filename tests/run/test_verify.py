@@ -90,7 +90,7 @@ class Lucky(Honest):
 class DecodesByChance(Honest):
     def decode(self, tokens):
         clips = super().decode(tokens)
-        clips.video.add_(int.from_bytes(os.urandom(2)) / 2**20)
+        clips.video.add_(int.from_bytes(os.urandom(2)) / 2**20).clamp_(0, 1)
         return clips
 '''
 
