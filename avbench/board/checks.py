@@ -102,6 +102,8 @@ def remarks(folder: Folder) -> Iterator[str]:
         names = sorted(name for name, value in folder.result.values.items() if name in DISTRIBUTIONS and value.value is not None)
         if names:
             yield f"{', '.join(names)} cannot be recomputed: no features"
+    if exception := read_card(folder.path / "card.yaml").exception:
+        yield f"its pledge has an exception: {exception}"
     if "tokens" not in kept:
         yield "bits cannot be counted again: no tokens" + (" but their sha256" if (folder.path / "tokens.sha256").exists() else "")
 

@@ -41,7 +41,8 @@ trained_on: {FILL_IN}          # the clips that the tokenizer saw, in words; "no
 training_split: ""            # the split of avbench that these are (avbench list splits), if one is: submit then looks for overlap
 licence: {FILL_IN}             # of the tokenizer
 link: {FILL_IN}                # its code or paper; "none" where there is no page yet
-# Leave the next line as it is if it is true; the row is refused without it.
+exception: ""                 # what was looked at on clips of this split all the same, e.g. a temperature; it is printed by validate
+# Leave the next line as it is if it is true, but for the exception; the row is refused without it.
 pledge: {PLEDGE}
 """
 _UNSAFE = re.compile(r"[<>`\"{}\\]|\]\(|&#?\w+;|javascript:", re.IGNORECASE)
@@ -49,7 +50,7 @@ _UNSAFE = re.compile(r"[<>`\"{}\\]|\]\(|&#?\w+;|javascript:", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """Who stands for a row. training_split: a split that avbench knows, or ""."""
+    """Who stands for a row. training_split: a split that avbench knows, or "". exception: what the pledge does not hold for, or ""."""
 
     who: str
     contact: str
@@ -58,6 +59,7 @@ class Card:
     link: str
     pledge: str
     training_split: str = ""
+    exception: str = ""
 
 
 def read_card(path: Path) -> Card:
@@ -83,7 +85,7 @@ def _problems_of_card(content: Mapping[Any, Any]) -> Iterator[str]:
         yield f"unknown keys {', '.join(unknown)}"
     for name in known:
         text = content.get(name)
-        if text in (None, "") and name != "training_split":
+        if text in (None, "") and name not in ("training_split", "exception"):
             yield f"{name} is missing"
         elif not isinstance(text, str | None) or len(text or "") > MAX_CARD_TEXT:
             yield f"{name} is not a text of at most {MAX_CARD_TEXT} characters"

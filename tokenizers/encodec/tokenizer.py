@@ -1,7 +1,6 @@
 """EnCodec (Défossez et al. 2022, arXiv 2210.13438), the causal 24 kHz model: residual vector quantisation, 75 frames a second."""
 
 import math
-from pathlib import Path
 
 from torch import Tensor
 
@@ -11,7 +10,6 @@ from avbench.tokenizers.encodec.checkpoint import load_checkpoint
 from avbench.tokenizers.waveform_codec import WaveformCodec, pick_rate
 
 DEFAULT_RATE = "6k"
-SHIPPED = Path(__file__).parent / "mini"
 
 
 class Encodec(WaveformCodec):
@@ -20,11 +18,9 @@ class Encodec(WaveformCodec):
     A checkpoint is the official `encodec_24khz-d7cc33bc.th`, a Hugging Face folder, or a folder that `avbench train` wrote.
     """
 
-    shipped: Path | None = None
-
     def __init__(self, options: TokenizerOptions) -> None:
         """Variant: the bit rate. Raises UsageError for one that the model has not, AvbenchError where its weights are absent or damaged."""
-        checkpoint = load_checkpoint(options.checkpoint or self.shipped, options.device)
+        checkpoint = load_checkpoint(options.checkpoint, options.device)
         self.model, self.device = checkpoint.model, options.device
         self.protocol = options.protocol or Protocol()
         config = self.model.config
@@ -56,9 +52,3 @@ class Encodec(WaveformCodec):
         """Learned numbers of the codebooks in use, which EnCodec keeps as buffers."""
         width = self.model.config.codebook_dim or self.model.config.hidden_size
         return self.num_codebooks * self.vocab_size * width
-
-
-class EncodecMini(Encodec):
-    """`encodec-mini@1.5k` or `@3k` (the default): trained here (`avbench train encodec-mini`)."""
-
-    shipped = SHIPPED

@@ -20,7 +20,6 @@ from avbench.tokenizers.larp.official import load_official
 from avbench.types import ClipBatch, Tokens
 
 OFFICIAL = "larp-l-long-tokenizer"
-SHIPPED = Path(__file__).parent / "mini"
 SAMPLE_RATE = 24_000  # a ClipBatch states one; LARP has no sound
 
 
@@ -41,13 +40,11 @@ class Larp:
     larp-mini` wrote. Without it, the catalog's official file. Unlike the official model, this one never samples its codes.
     """
 
-    shipped: Path | None = None
-
     def __init__(self, options: TokenizerOptions) -> None:
         """Raises AvbenchError where the checkpoint is missing, damaged or another model's, UsageError where it is AVTok's."""
         if options.variants:
             raise UsageError(f"larp has no variants; @{options.variants[0]} means nothing to it")
-        loaded = load(options.checkpoint or self.shipped, options.device)
+        loaded = load(options.checkpoint, options.device)
         self.model, self.device = loaded.model, options.device
         config = self.model.config
         require(options.protocol, config.name, num_frames=config.video.size[0], resolution=config.video.size[1])
@@ -72,12 +69,6 @@ class Larp:
         check_codes(tokens.codes["video"], "video", config.video.length, config.quantizer.entries, self.info.name)
         video = detokenize(self.model, "video", tokens.codes["video"], self.device)
         return ClipBatch(video=video, fps=config.video.size[0] / tokens.duration_s, sample_rate=SAMPLE_RATE)
-
-
-class LarpMini(Larp):
-    """`larp-mini`: LARP at avtok's size and start, trained here (`avbench train larp-scene-mini`)."""
-
-    shipped = SHIPPED
 
 
 def load(checkpoint: Path | None, device: torch.device) -> Loaded:

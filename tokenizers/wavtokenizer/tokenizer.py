@@ -1,7 +1,5 @@
 """`wavtokenizer`: WavTokenizer behind the benchmark's interface."""
 
-from pathlib import Path
-
 from torch import Tensor
 
 from avbench.errors import UsageError
@@ -11,7 +9,6 @@ from avbench.tokenizers.waveform_codec import WaveformCodec
 from avbench.tokenizers.wavtokenizer.checkpoint import OFFICIAL, load_checkpoint, pulled
 
 DEFAULT = "40"
-SHIPPED = Path(__file__).parent / "mini"
 
 
 class WavTokenizer(WaveformCodec):
@@ -20,12 +17,10 @@ class WavTokenizer(WaveformCodec):
     A checkpoint is a published .ckpt of either rate, or a folder that `avbench train` wrote, whose manifest then gives the name.
     """
 
-    shipped: Path | None = None
-
     def __init__(self, options: TokenizerOptions) -> None:
         """Variant: tokens a second. Raises UsageError for one that does not exist, AvbenchError where the weights are absent or damaged."""
         variant = _variant(options.variants)
-        checkpoint = load_checkpoint(options.checkpoint or self.shipped or pulled(variant or DEFAULT), options.device)
+        checkpoint = load_checkpoint(options.checkpoint or pulled(variant or DEFAULT), options.device)
         self.model, self.device = checkpoint.model, options.device
         self.protocol = options.protocol or Protocol()
         config = self.model.config
@@ -49,12 +44,6 @@ class WavTokenizer(WaveformCodec):
 
     def code_shape(self, num_samples: int) -> tuple[int, int]:
         return 1, self.model.config.num_tokens(num_samples)
-
-
-class WavTokenizerMini(WavTokenizer):
-    """`wavtokenizer-mini`: 40 tokens of 12 bits a second, trained here (`avbench train wavtokenizer-mini-40`)."""
-
-    shipped = SHIPPED
 
 
 def _variant(variants: tuple[str, ...]) -> str | None:
