@@ -114,3 +114,18 @@ def test_the_protocol_names_features_split_and_limit(extracted: list[int]) -> No
     assert info.needs == {"audio"}
     for fact in ("first 2020 clips of arcade-train", training_clips.identity()[:8], "aisfx", "at most 10"):
         assert fact in info.protocol
+
+
+def test_features_that_came_with_avbench_are_used_before_any_clip_is_looked_at(
+    extracted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_features, "SHIPPED", tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir()
+    rows = {modality: torch.arange(6, dtype=torch.float32).view(3, 2) + place for place, modality in enumerate(("video", "audio"))}
+    training_features.write(training_features.shipped_file(), rows)
+    assert np.array_equal(NearestTrainAudio(MetricOptions()).training.get(), rows["audio"].numpy())
+    assert extracted == []
+    content = training_features.shipped_file().read_bytes()
+    training_features.shipped_file().write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(MetricUnavailable, match="it is not what was written"):
+        NearestTrainAudio(MetricOptions()).training.get()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from honest_plugin import HONEST
 
 from avbench.data import splits
 from avbench.errors import AvbenchError
@@ -22,31 +23,13 @@ from avbench.task import DecoderSpec
 from avbench.tokenizer import TokenizerInfo
 from avbench.types import ClipBatch, RunSpec, Tokens
 
-PLUGINS = '''
+PLUGINS = (
+    HONEST
+    + '''
 import os, signal, sys, time
 from pathlib import Path
-import torch
-from torch.nn.functional import avg_pool2d, interpolate
-from avbench.tokenizer import TokenizerInfo
-from avbench.types import ClipBatch, Tokens
 
 SEEN = {}
-
-class Honest:
-    info = TokenizerInfo(name="honest", revision="1", modalities=frozenset({"video"}), kind="classical")
-    def encode(self, batch):
-        codes = (avg_pool2d(batch.video.flatten(0, 1), 16) * 63).round().long().reshape(len(batch), 1, -1)
-        return Tokens(codes={"video": codes}, vocab_sizes={"video": 64}, duration_s=16 / batch.fps)
-    def decode(self, tokens):
-        means = tokens.codes["video"].reshape(-1, 3, 8, 8) / 63
-        video = interpolate(means, scale_factor=16, mode="nearest").unflatten(0, (-1, 16))
-        return ClipBatch(video=video, fps=16 / tokens.duration_s, sample_rate=24_000)
-
-class OneBit(Honest):
-    """Sends one bit a clip."""
-    def encode(self, batch):
-        codes = torch.zeros(len(batch), 1, 1, dtype=torch.int64)
-        return Tokens(codes={"video": codes}, vocab_sizes={"video": 2}, duration_s=16 / batch.fps)
 
 class RemembersInSelf(OneBit):
     def encode(self, batch):
@@ -164,6 +147,7 @@ class LeavesItsSwitches(Honest):
         torch.set_num_threads(3)
         return tokens
 '''
+)
 
 
 @pytest.fixture

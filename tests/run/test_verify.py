@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from honest_plugin import HONEST
 
 from avbench import registry
 from avbench.cli.verify import command
@@ -23,28 +24,16 @@ from avbench.run.store import RunStore
 from avbench.run.verify import Verification, verify
 from avbench.types import RunSpec, Tokens
 
-PLUGINS = '''
+PLUGINS = (
+    HONEST
+    + '''
 import contextlib, os
 from pathlib import Path
-import torch
-from torch.nn.functional import avg_pool2d, interpolate
 from avbench.data import synthetic
-from avbench.tokenizer import TokenizerInfo
-from avbench.types import ClipBatch, Tokens
 
 def clip(number):
     frames, _ = synthetic.draw(f"synthetic-val {synthetic.VERSION}", number, synthetic.PROTOCOL)
     return torch.from_numpy(frames).permute(0, 3, 1, 2) / 255
-
-class Honest:
-    info = TokenizerInfo(name="honest", revision="1", modalities=frozenset({"video"}), kind="classical")
-    def encode(self, batch):
-        codes = (avg_pool2d(batch.video.flatten(0, 1), 16) * 63).round().long().reshape(len(batch), 1, -1)
-        return Tokens(codes={"video": codes}, vocab_sizes={"video": 64}, duration_s=16 / batch.fps)
-    def decode(self, tokens):
-        means = tokens.codes["video"].reshape(-1, 3, 8, 8) / 63
-        video = interpolate(means, scale_factor=16, mode="nearest").unflatten(0, (-1, 16))
-        return ClipBatch(video=video, fps=16 / tokens.duration_s, sample_rate=24_000)
 
 class Patches(Honest):
     """Replaces the ruler that it is measured with."""
@@ -53,11 +42,6 @@ class Patches(Honest):
         psnr.Psnr.update = lambda self, reference, recon, tokens: torch.full((len(reference),), 60.0)
         tokens.bits_per_second = lambda tokens: torch.full((len(tokens),), 10.0)
         return super().encode(batch)
-
-class OneBit(Honest):
-    def encode(self, batch):
-        codes = torch.zeros(len(batch), 1, 1, dtype=torch.int64)
-        return Tokens(codes={"video": codes}, vocab_sizes={"video": 2}, duration_s=16 / batch.fps)
 
 class GoesByPlace(OneBit):
     """Holds the clips, and counts them as they come."""
@@ -93,6 +77,7 @@ class DecodesByChance(Honest):
         clips.video.add_(int.from_bytes(os.urandom(2)) / 2**20).clamp_(0, 1)
         return clips
 '''
+)
 
 
 @pytest.fixture
