@@ -13,7 +13,7 @@ from avbench import __version__
 from avbench.cli import boards, lists
 from avbench.cli.score import command as score_command
 from avbench.cli.show import finish
-from avbench.cli.suite import named_args, run_all
+from avbench.cli.suite import check_beside_suite, named_args, run_all
 from avbench.cli.train import command as train_command
 from avbench.cli.verify import command as verify_command
 from avbench.contain import leave
@@ -128,13 +128,11 @@ def run(
         "metrics_memory": None if metrics_memory is None else int(metrics_memory * 1e9),
         "retry_failed": (suite is None) if retry_failed is None else retry_failed,
     }  # fmt: skip
-    named = [f"--{name}" for name in ("tokenizer", "split") if options[name] is not None]
     if suite is not None:
-        if named or tokenizer_args or metrics:
-            raise UsageError("a suite says itself what is run: --suite goes without --tokenizer, --split, --metrics and --tokenizer-args")
+        check_beside_suite(click.get_current_context())
         run_all(suite, device=options["device"], **how)
         return
-    if len(named) < 2:
+    if options["tokenizer"] is None or options["split"] is None:
         raise UsageError("--tokenizer and --split are needed, or --suite FILE")
     sampling = Sampling(**{field.name: options.pop(field.name) for field in fields(Sampling)})
     names = tuple(name.strip() for name in metrics.split(",") if name.strip())

@@ -10,6 +10,16 @@ import click
 from avbench.errors import UsageError
 from avbench.types import DEFAULT_TASK
 
+BESIDE = frozenset({"suite", "device", "retry_failed", "fresh", "save_samples", "metrics_memory", "timeout", "runs_dir"})
+
+
+def check_beside_suite(context: click.Context) -> None:
+    """Raises UsageError for an option that was given and that only the suite decides."""
+    given = [name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    other = ", ".join("--" + name.replace("_", "-") for name in given if name not in BESIDE)
+    if other:
+        raise UsageError(f"a suite says itself what is run: --suite goes without {other} (docs/suites.md)")
+
 
 def run_all(file: Path, *, device: str, **how: Any) -> None:
     """Every run of a suite, a line each, then the table of their splits; exits with 1 if one could not be made, 3 if clips failed."""

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from avbench.cli.app import app
 from avbench.cli.suite import named_args
 from avbench.errors import UsageError
 from avbench.registry import load_tokenizer
@@ -117,3 +119,11 @@ def test_arguments_reach_a_constructor_by_name(place: Path) -> None:
 @pytest.mark.parametrize("file", sorted((ROOT / "leaderboards" / "suites").glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_suites_of_our_own_boards_can_be_read(file: Path) -> None:
     assert len(read_suite(file)) > 3
+
+
+@pytest.mark.parametrize("option", [("--limit", "2"), ("--tokenizer", "identity"), ("--seed", "0"), ("--guidance", "3")])
+def test_what_a_suite_decides_is_not_given_beside_it(option: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text("splits: [arcade-mini]\ntokenizers: [identity]\n")
+    done = CliRunner().invoke(app, ["run", "--suite", str(tmp_path / "suite.yaml"), *option])
+    assert isinstance(done.exception, UsageError)
+    assert f"goes without {option[0]} " in str(done.exception)
