@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avbench.errors import AvbenchError
+from avbench.run.bits import bits_per_code, pack, unpack
 from avbench.types import Tokens
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ MAX_DURATION_S = 86_400.0
 LENGTH_BITS = 32  # of a length that differs from clip to clip (metrics/tokens.py counts the same)
 _HEAD = struct.Struct(">4sdB")
 _STREAM = struct.Struct(">BHIQ")
-_CHUNK = 2**18  # codes unpacked to bits at a time (a multiple of 8, so that a chunk ends with a byte); bounds the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +53,6 @@ class _Stream:
         return (self.num_codes * bits_per_code(self.vocab) + 7) // 8
 
 
-def bits_per_code(vocab: int) -> int:
-    """Whole bits that hold a code in [0, vocab): ceil(log2 vocab), 0 for a vocab of 1."""
-    return (vocab - 1).bit_length()
-
-
 def to_bytes(tokens: Tokens, clip: int) -> bytes:
     """The payload of clip number `clip`; positions beyond its length are left out.
 
@@ -69,7 +64,7 @@ def to_bytes(tokens: Tokens, clip: int) -> bytes:
     for stream in streams:
         name = stream.name.encode("ascii")
         header += bytes([len(name)]) + name + _STREAM.pack(stream.variable, stream.num_codebooks, stream.length, stream.vocab)
-    return header + b"".join(_pack(_codes_in_use(tokens, stream, clip), bits_per_code(stream.vocab)) for stream in streams)
+    return header + b"".join(pack(_codes_in_use(tokens, stream, clip), bits_per_code(stream.vocab)) for stream in streams)
 
 
 def from_bytes(payloads: Sequence[bytes]) -> Tokens:
@@ -193,33 +188,6 @@ def _codes_in_use(tokens: Tokens, stream: _Stream, clip: int) -> np.ndarray:
     return codes
 
 
-def _pack(codes: np.ndarray, width: int) -> bytes:
-    """`width` low bits of each code, most significant first."""
-    flat, num_bytes = codes.ravel(), (width + 7) // 8
-    packed = []
-    for start in range(0, flat.size, _CHUNK):
-        octets = flat[start : start + _CHUNK].astype(">i8").view(np.uint8).reshape(-1, 8)[:, 8 - num_bytes :]
-        if width % 8:
-            octets = np.packbits(np.unpackbits(octets, axis=1)[:, 8 * num_bytes - width :])
-        packed.append(octets.tobytes())
-    return b"".join(packed)
-
-
-def _unpack(data: bytes, width: int, count: int) -> np.ndarray:
-    """The `count` codes of `width` bits that `_pack` wrote: int64 (count,)."""
-    codes, num_bytes = np.zeros(count, dtype=np.int64), (width + 7) // 8
-    for start in range(0, count if width else 0, _CHUNK):
-        stop = min(count, start + _CHUNK)
-        octets = np.frombuffer(data, dtype=np.uint8)[start * width // 8 : (stop * width + 7) // 8]
-        if width % 8:
-            bits = np.zeros((stop - start, 8 * num_bytes), dtype=np.uint8)
-            bits[:, 8 * num_bytes - width :] = np.unpackbits(octets, count=(stop - start) * width).reshape(-1, width)
-            octets = np.packbits(bits, axis=1)
-        for octet in octets.reshape(-1, num_bytes).T:
-            codes[start:stop] = (codes[start:stop] << 8) | octet
-    return codes
-
-
 def _read(payload: bytes, clip: int) -> tuple[float, list[_Stream], list[np.ndarray]]:
     """Duration, headers and codes (K, L) of one payload; nothing in it is trusted."""
     reader = _Reader(payload, f"payload of clip {clip}")
@@ -258,7 +226,7 @@ def _read_stream(reader: _Reader) -> _Stream:
 
 def _read_codes(reader: _Reader, stream: _Stream) -> np.ndarray:
     width, data = bits_per_code(stream.vocab), reader.take(stream.num_bytes)
-    codes = _unpack(data, width, stream.num_codes)
+    codes = unpack(data, width, stream.num_codes)
     if codes.size and codes.max() >= stream.vocab:
         raise AvbenchError(f'{reader.where}: stream "{stream.name}" has code {codes.max()}, outside [0, {stream.vocab})')
     spare = 8 * stream.num_bytes - stream.num_codes * width
