@@ -50,7 +50,7 @@ def evaluate(
     (avbench/tokenizer.py). An object decodes in this process, since no other one could load it: its row says "isolated: false", is
     computed anew each time, and cannot be verified by others.
     split: a name, or a folder of videos, either with "?res=256&fps=25" (avbench/protocol.py).
-    metrics: names; none: all that suit the task.
+    metrics: names, and of sets ("perceptual"); none: the task's default.
     alone: wait for no other process, though torchrun started several: in a training job's first one.
 
     Raises UsageError for what cannot be asked for, AvbenchError for what cannot be had. A clip that fails is a row: `run.num_failed`.

@@ -23,9 +23,13 @@ class UsageError(AvbenchError):
     """A wrong name or argument on the command line (exit 2)."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """`unknown tokenizer "avtk"; did you mean "avtok"?` plus the command that lists what there is."""
-    known = sorted(known)
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
+def unknown_name(kind: str, name: str, known: Iterable[str], *, also: tuple[str, Iterable[str]] | None = None) -> UsageError:
+    """`unknown tokenizer "avtk"; did you mean "avtok"?` plus the command that lists what there is.
+
+    also: what a name may be instead, and the names of that kind.
+    """
+    names, others = sorted(known), sorted(also[1]) if also else []
+    close = get_close_matches(name, [*names, *others], n=1, cutoff=0.5)
+    listed = f"known: {', '.join(names)}" + (f"; or {also[0]}: {', '.join(others)}" if also else "")
+    hint = f'did you mean "{close[0]}"?' if close else listed
     return UsageError(f'unknown {kind} "{name}"; {hint}  (avbench list {kind}s)')

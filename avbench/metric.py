@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 RECONSTRUCTION = frozenset({"reconstruct"})
 GENERATION = frozenset({"a2v", "v2a", "av"})
+SETS = {
+    "speech": "what speech codecs are judged by",
+    "perceptual": "likeness as people see and hear it, clip by clip",
+    "v2a": "what video-to-audio generators are judged by",
+    "all": "every metric that is made for the task",
+}  # `--metrics` takes these beside names; every metric is in "all"
 _AS_MANY = "generated against the split's real clips, as many of each; "
 
 
@@ -37,6 +43,7 @@ class MetricInfo:
     version: int = 1  # raise it when the rows or the value change though `protocol` says the same
     tasks: frozenset[str] = RECONSTRUCTION  # whose runs it is made for
     default: bool = True  # part of a run of these tasks that names no metrics; False: a slower or near-duplicate variant
+    sets: frozenset[str] = frozenset()  # of SETS: what `--metrics SET` measures; no part of a run's identity
     best_is_reference: bool = False  # the best value is that of the real clips themselves: rows are ranked by their distance to it
     additive: bool = False  # `compute` looks at nothing but the sum of the rows: they are added up as they come, and kept sparse
     per_clip: bool = False  # rows are one number a clip and the value is their mean: its interval is the bootstrap's
@@ -65,14 +72,18 @@ def check_info(info: MetricInfo) -> None:
             raise AvbenchError(f"metric {info.name}: info.{key} is {count!r}; an int of 1 or more is needed")
     if type(info.tolerance) not in (int, float) or not 0 <= info.tolerance < 1:
         raise AvbenchError(f"metric {info.name}: info.tolerance is {info.tolerance!r}; a number from 0 to below 1 is needed")
-    for key, names in {"needs": info.needs, "tasks": info.tasks}.items():
+    for key, names in {"needs": info.needs, "tasks": info.tasks, "sets": info.sets}.items():
         if not isinstance(names, frozenset | set):
             raise AvbenchError(f"metric {info.name}: info.{key} is {names!r}; a frozenset of names is needed")
+    if not info.sets <= SETS.keys():
+        raise AvbenchError(f"metric {info.name}: info.sets is {sorted(info.sets)}; known: {', '.join(SETS)}")
+    if info.name in SETS:
+        raise AvbenchError(f"metric {info.name} is named as a set of metrics is; another name is needed")
 
 
-def of_generated(info: MetricInfo) -> MetricInfo:
-    """The same distance, called "g...", between the real clips of a split and as many generated ones."""
-    return replace(info, name=f"g{info.name}", protocol=f"{_AS_MANY}{info.protocol}", tasks=GENERATION)
+def of_generated(info: MetricInfo, *, sets: frozenset[str] = frozenset()) -> MetricInfo:
+    """The same distance, called "g...", between the real clips of a split and as many generated ones. sets: as `MetricInfo` has them."""
+    return replace(info, name=f"g{info.name}", protocol=f"{_AS_MANY}{info.protocol}", tasks=GENERATION, sets=sets)
 
 
 def of_sets(info: MetricInfo, num_references: int, num_outputs: int) -> MetricInfo:

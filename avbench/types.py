@@ -185,7 +185,7 @@ class Outputs:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """What `avbench run` was asked for. `metrics` empty: every default metric of the task.
+    """What `avbench run` was asked for. `metrics`: names, and of sets; empty: every default metric of the task.
 
     generator: folder of a trained generator, for the tasks that generate; None: the one that fits. outputs: what is scored instead of
     what a tokenizer makes; `tokenizer` is then the name of the row.

@@ -93,6 +93,7 @@ class AvAlign(PerClipMetric):
         needs=frozenset({"video", "audio"}),
         per_clip=True,
         tasks=RECONSTRUCTION | GENERATION,
+        sets=frozenset({"v2a"}),
         protocol=(
             f"AV-Align of the reconstruction at the split's fps and size (the window is one frame, so fps decides), librosa onset "
             f"defaults at {ONSET_RATE} Hz, OpenCV Farneback flow of uint8 gray frames, maxima of at least {MIN_FLOW} pixels, "

@@ -38,6 +38,7 @@ class ClapScore(PerClipMetric):
         needs=frozenset({"audio"}),
         per_clip=True,
         tasks=GENERATION,
+        sets=frozenset({"v2a"}),
         memory_bytes=614_373_520,
         protocol=(
             f"CLAP score, x1: mean cosine of laion_clap 630k-audioset-best embeddings (weights {_SHA256}, no fusion) of the clip's audio "

@@ -48,6 +48,7 @@ class DeSync(PerClipMetric):
         needs=frozenset({"video", "audio"}),
         per_clip=True,
         tasks=GENERATION,
+        sets=frozenset({"v2a"}),
         memory_bytes=947_478_612,
         protocol=(
             f"DeSync, Synchformer 24-01-04T16-39-21 (weights {_SHA256}); clips shorter than 4.8 s looped to 4.8 s; 25 fps by repeating "

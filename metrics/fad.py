@@ -100,10 +100,10 @@ class FadVggish(_Fad):
 class GFadAisfx(FadAisfx):
     """FAD of generated clips under the sound-effects CNN, between the test split's clips and as many generated ones."""
 
-    info = of_generated(FadAisfx.info)
+    info = of_generated(FadAisfx.info, sets=frozenset({"v2a"}))
 
 
 class GFadVggish(FadVggish):
     """FAD of generated clips under VGGish, between the test split's clips and as many generated ones."""
 
-    info = of_generated(FadVggish.info)
+    info = of_generated(FadVggish.info, sets=frozenset({"v2a"}))

@@ -30,6 +30,7 @@ class IbScore(PerClipMetric):
         needs=frozenset({"video", "audio"}),
         per_clip=True,
         tasks=GENERATION,
+        sets=frozenset({"v2a"}),
         memory_bytes=2_876_260_352,
         protocol=(
             f"IB-score, x1: mean cosine of ImageBind-huge embeddings (weights {_SHA256}) of the clip's video (5 spans of 2 s at the "

@@ -54,6 +54,7 @@ def _info(name: str, net: Net) -> MetricInfo:
         tolerance=1e-4,
         needs=frozenset({"video"}),
         per_clip=True,
+        sets=frozenset({"perceptual"}),
         protocol=f"LPIPS v0.1 {net} (trunk {trunk_name(net)}), no resize; mean over frames, clips",
     )
 

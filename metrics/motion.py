@@ -73,6 +73,7 @@ class LpipsMotion(PerClipMetric):
         tolerance=1e-4,
         needs=frozenset({"video"}),
         per_clip=True,
+        sets=frozenset({"perceptual"}),
         protocol=f"{MASK_PROTOCOL}; LPIPS v0.1 alex (trunk {trunk_name('alex')}) of whole frames, no resize; layers' maps bilinear to the "
         "frame's size, summed; mean over a clip's moving pixels, then over clips that move",
     )

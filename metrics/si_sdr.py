@@ -122,6 +122,7 @@ class SiSdr(PerClipMetric):
         higher_is_better=True,
         needs=frozenset({"audio"}),
         per_clip=True,
+        sets=frozenset({"speech"}),
         protocol=f"SI-SDR at the split's sample rate, no mean removal, no alignment, channels together, {_LIMITS}",
     )
 
@@ -161,6 +162,7 @@ class SiSdrAligned(SiSdr):
         higher_is_better=True,
         needs=frozenset({"audio"}),
         per_clip=True,
+        sets=frozenset({"speech"}),
         protocol=(
             f"SI-SDR at the split's sample rate, no mean removal, best whole-sample shift within +-{1000 * MAX_SHIFT_S:g} ms a clip, "
             f"on the overlap (at least half of either clip's energy), channels together, {_LIMITS}"

@@ -61,6 +61,7 @@ class Ssim(PerClipMetric):
         tolerance=1e-4,
         needs=frozenset({"video"}),
         per_clip=True,
+        sets=frozenset({"perceptual"}),
         protocol="11x11 Gaussian sigma 1.5, K1 0.01, K2 0.03, data range 1, population covariance, valid; mean over RGB, frames, clips",
     )
 

@@ -26,6 +26,7 @@ from avbench.run.measure import measure_batch
 from avbench.run.metrics import Metrics
 from avbench.run.passage import Encoded, Reconstruction, decode, encode, total
 from avbench.run.samples import has_sample
+from avbench.run.sets import metrics_of
 from avbench.run.store import RunStore
 from avbench.run.worker import TIMEOUT_S, Decoder, InProcess, Worker
 from avbench.task import Task
@@ -54,7 +55,7 @@ def evaluate(
     them; None: half of what is free. progress: bars on stderr. retry_failed: try clips that failed in an earlier call again. alone: wait
     for no other process, though torchrun started several: in a training job's first one.
     """
-    _check_names(spec)
+    spec = _checked(spec)
     world = distributed.alone() if alone else distributed.join()
     device = distributed.pick_device(spec.device, world)
     with ExitStack() as stack:
@@ -78,7 +79,7 @@ def evaluate(
 
 def load(spec: RunSpec) -> Context:
     """Task, split and metrics of `spec`; whatever cannot be had is known before any compute."""
-    _check_names(spec)
+    spec = _checked(spec)
     world = distributed.join()
     device = distributed.pick_device(spec.device, world)
     with world.main_first():
@@ -159,14 +160,11 @@ def _check_modalities(task: Task, split: splits.Split) -> None:
         raise UsageError(f"{task.info.name} makes {makes}; clips of {split.name} have no {' and no '.join(sorted(lacking))}")
 
 
-def _check_names(spec: RunSpec) -> None:
-    """Misspelt metric names are found before clips are prepared or weights fetched."""
-    known = registry.plugins("metric")
-    for name in spec.metrics:
-        if name.replace("-", "_") not in known:
-            raise registry.unknown_name("metric", name, known)
+def _checked(spec: RunSpec) -> RunSpec:
+    """`spec` with its metrics by name. Misspelt ones are found before clips are prepared or weights fetched."""
     if spec.batch_size < 1 or (spec.limit is not None and spec.limit < 1):
         raise UsageError("--batch-size and --limit must be at least 1")
+    return replace(spec, metrics=metrics_of(spec.metrics, spec.task))
 
 
 def describe(context: Context) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     splits: [arcade-mini, "folder:my_videos?res=256"]
     tasks: [reconstruct]                   # default
-    metrics: [psnr, fvd, bits_per_s]       # default: all that suit
+    metrics: [psnr, fvd, bits_per_s]       # names, and of sets; default: what suits
     limit: 101                             # default: all clips
     tokenizers:
       - avtok
