@@ -50,6 +50,8 @@ class MetricInfo:
     distribution: bool = False  # rows are features of both sides, and the value is a distance of two sets: a `DistributionMetric`
     paired: bool = True  # False: a row has one side alone; of the metric as a run of two sets measures it
     tolerance: float = 1e-3  # how far from a stored number the same clips' may be: relative, absolute below 1 (docs/trust.md)
+    weights: tuple[str, ...] = ()  # of the catalog (`avbench list weights`): what the constructor raises MetricUnavailable without
+    extra: str = ""  # of pyproject.toml, likewise
     memory_bytes: int = 0  # of a large network that the object holds: such metrics take turns where memory is short
 
 

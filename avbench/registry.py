@@ -154,21 +154,25 @@ def load_task(name: str) -> Task:
 
 def default_metrics(task: str = DEFAULT_TASK) -> tuple[str, ...]:
     """The metrics of a run of `task` that names none: those whose `info` says so, plugins' included."""
-    return tuple(name for name in plugins("metric") if _is_default(name, task))
+    return tuple(name for name, plugin in plugins("metric").items() if _is_default(plugin, task))
 
 
 def metric_info(name: str) -> MetricInfo:
     """What the class of a metric declares, before anything is loaded (its protocol may be refined then)."""
-    plugin = plugins("metric")[name]
+    return info_of(plugins("metric")[name])
+
+
+def info_of(plugin: Plugin) -> MetricInfo:
+    """`metric_info` of a plugin that was looked up."""
     info = getattr(plugin.load(), "info", None)
     if not isinstance(info, MetricInfo):
-        raise AvbenchError(f'metric "{name}" of distribution {plugin.distribution} has no MetricInfo in its class as `info`')
+        raise AvbenchError(f'metric "{plugin.name}" of distribution {plugin.distribution} has no MetricInfo in its class as `info`')
     return info
 
 
-def _is_default(name: str, task: str) -> bool:
+def _is_default(plugin: Plugin, task: str) -> bool:
     try:
-        info = metric_info(name)
+        info = info_of(plugin)
     except AvbenchError:
         return task == DEFAULT_TASK  # it cannot be imported: a row that says so is better than none
     return info.default and task in info.tasks

@@ -83,7 +83,10 @@ def _mean_flow(before: np.ndarray, after: np.ndarray) -> float:
 
 
 class AvAlign(PerClipMetric):
-    """`av_align` of the reconstruction alone. Best is the reference's own, that of `identity`: noise makes peaks, and some match."""
+    """Do sounds start when pictures move? Overlap of onsets and motion peaks.
+
+    Of the reconstruction alone. Best is the reference's own, that of `identity`: noise makes peaks, and some match.
+    """
 
     info = MetricInfo(
         name="av_align",

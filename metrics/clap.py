@@ -29,7 +29,10 @@ def _files() -> list[Path]:
 
 
 class ClapScore(PerClipMetric):
-    """Agreement of the (generated) sound with the clip's class name in CLAP's space; clips without a label have no value."""
+    """How well a clip's sound goes with its class name, by CLAP.
+
+    Of the (generated) clip alone; clips without a label have no value.
+    """
 
     info = MetricInfo(
         name="clap_score",
@@ -39,6 +42,8 @@ class ClapScore(PerClipMetric):
         per_clip=True,
         tasks=GENERATION,
         sets=frozenset({"v2a"}),
+        weights=(clap.WEIGHTS, clap.VOCABULARY),
+        extra="clap",
         memory_bytes=614_373_520,
         protocol=(
             f"CLAP score, x1: mean cosine of laion_clap 630k-audioset-best embeddings (weights {_SHA256}, no fusion) of the clip's audio "

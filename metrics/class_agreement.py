@@ -15,7 +15,7 @@ from torch import Tensor
 from avbench.metric import GENERATION, MetricInfo, MetricOptions, PerClipMetric
 from avbench.metrics.features import classifier as real_clips
 from avbench.metrics.features import training_clips
-from avbench.metrics.features.frozen import MODALITIES, NAMES, Frozen
+from avbench.metrics.features.frozen import MODALITIES, NAMES, WEIGHTS, Frozen
 from avbench.metrics.features.training_clips import Once
 from avbench.types import ClipBatch, Tokens
 
@@ -38,7 +38,8 @@ def shared_mass(video: np.ndarray, audio: np.ndarray) -> np.ndarray:
 def _info(name: str, *modalities: str) -> MetricInfo:
     """The protocol is stated by an object that knows its classes."""
     return MetricInfo(
-        name=name, unit="", higher_is_better=True, needs=frozenset(modalities), protocol="", per_clip=True, tasks=GENERATION
+        name=name, unit="", higher_is_better=True, needs=frozenset(modalities), protocol="", per_clip=True, tasks=GENERATION,
+        weights=tuple(WEIGHTS.values()),
     )  # fmt: skip
 
 
@@ -89,7 +90,7 @@ class _ClassAccuracy(_Agreement):
 
 
 class ClassAccuracyVideo(_ClassAccuracy):
-    """Share of the clips whose video a classifier of real clips puts into their reference's class."""
+    """Share of clips whose video is classified as their label (arcade)."""
 
     heads, modalities = ("video",), ("video",)
     info = _info("class_accuracy_video", *modalities)
@@ -97,7 +98,7 @@ class ClassAccuracyVideo(_ClassAccuracy):
 
 
 class ClassAccuracyAudio(_ClassAccuracy):
-    """Share of the clips whose audio a classifier of real clips puts into their reference's class."""
+    """Share of clips whose audio is classified as their label (arcade)."""
 
     heads, modalities = ("audio",), ("audio",)
     info = _info("class_accuracy_audio", *modalities)
@@ -105,7 +106,7 @@ class ClassAccuracyAudio(_ClassAccuracy):
 
 
 class ClassAccuracyAv(_ClassAccuracy):
-    """Share of the clips that a classifier of real video and audio together puts into their reference's class."""
+    """Share of clips that video and audio together classify right (arcade)."""
 
     heads, modalities = ("av",), ("video", "audio")
     info = _info("class_accuracy_av", *modalities)
@@ -113,7 +114,10 @@ class ClassAccuracyAv(_ClassAccuracy):
 
 
 class AvAgreement(_Agreement):
-    """Share of the clips whose video and audio are put into the same class, each by its own classifier; labels are not looked at."""
+    """Share of clips whose video and audio are classified alike (arcade).
+
+    Each by its own classifier; labels are not looked at.
+    """
 
     heads, modalities = ("video", "audio"), ("video", "audio")
     info = _info("av_agreement", *modalities)
@@ -126,7 +130,10 @@ class AvAgreement(_Agreement):
 
 
 class AvAgreementSoft(_Agreement):
-    """Probability that classes sampled for a clip's video and for its audio are the same, each by its own classifier."""
+    """Probability that video and audio are of one class (arcade).
+
+    That classes sampled for a clip's video and for its audio are the same, each by its own classifier.
+    """
 
     heads, modalities = ("video", "audio"), ("video", "audio")
     info = _info("av_agreement_soft", *modalities)

@@ -39,7 +39,10 @@ def mean_offset(logits: Tensor) -> Tensor:
 
 
 class DeSync(PerClipMetric):
-    """Offset between the (generated) clip's own sound and picture; compare with that of `identity`, the real clips'."""
+    """Seconds between a clip's own sound and picture, by Synchformer.
+
+    Of the (generated) clip alone; compare with that of `identity`, the real clips'.
+    """
 
     info = MetricInfo(
         name="desync",
@@ -49,6 +52,7 @@ class DeSync(PerClipMetric):
         per_clip=True,
         tasks=GENERATION,
         sets=frozenset({"v2a"}),
+        weights=(synchformer.WEIGHTS,),
         memory_bytes=947_478_612,
         protocol=(
             f"DeSync, Synchformer 24-01-04T16-39-21 (weights {_SHA256}); clips shorter than 4.8 s looped to 4.8 s; 25 fps by repeating "

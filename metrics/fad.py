@@ -49,7 +49,8 @@ class _Fad(DistributionMetric):
         return fad(reference, recon)
 
 
-def _info(name: str, embedding: str, sha256: str | None) -> MetricInfo:
+def _info(name: str, embedding: str, network: str) -> MetricInfo:
+    sha256 = weights.CATALOG[network].sha256
     return MetricInfo(
         name=name,
         unit="",
@@ -60,17 +61,18 @@ def _info(name: str, embedding: str, sha256: str | None) -> MetricInfo:
         f"all windows pooled, covariance ddof {DDOF}",
         min_clips=MIN_CLIPS,
         distribution=True,
+        weights=(network,),
     )
 
 
 class FadAisfx(_Fad):
-    """FAD of the sound-effects CNN's embedding: needs nothing but pip."""
+    """Fréchet audio distance under a CNN for sound effects."""
 
     info = _info(
         "fad_aisfx",
         "aisfx 512-d (Essentia log-mel, mono 44.1 kHz, block 2048, hop 1024, 96 bands 0-22050 Hz, windows of 100 frames, hop 50; "
         "rank-deficient below 257 clips of 4.096 s)",
-        weights.CATALOG[aisfx.WEIGHTS].sha256,
+        aisfx.WEIGHTS,
     )
     key = f"{aisfx.WEIGHTS}-{(weights.CATALOG[aisfx.WEIGHTS].sha256 or '')[:8]}-44k-blocks-v1"
 
@@ -81,13 +83,13 @@ class FadAisfx(_Fad):
 
 
 class FadVggish(_Fad):
-    """FAD of VGGish's embedding, the one most papers report."""
+    """Fréchet audio distance under VGGish, which most papers report."""
 
     info = _info(
         "fad_vggish",
         "VGGish 128-d (mono 16 kHz, 25/10 ms, 64 mels 125-7500 Hz, log(x + 0.01), 0.96 s windows without overlap, no PCA, no last ReLU; "
         "rank-deficient below 33 clips of 4.096 s)",
-        weights.CATALOG[vggish.WEIGHTS].sha256,
+        vggish.WEIGHTS,
     )
     key = f"{vggish.WEIGHTS}-{(weights.CATALOG[vggish.WEIGHTS].sha256 or '')[:8]}-16k-patches-v1"
 
@@ -98,12 +100,12 @@ class FadVggish(_Fad):
 
 
 class GFadAisfx(FadAisfx):
-    """FAD of generated clips under the sound-effects CNN, between the test split's clips and as many generated ones."""
+    """FAD (sound-effects CNN) between the test clips and as many generated."""
 
     info = of_generated(FadAisfx.info, sets=frozenset({"v2a"}))
 
 
 class GFadVggish(FadVggish):
-    """FAD of generated clips under VGGish, between the test split's clips and as many generated ones."""
+    """FAD (VGGish) between the test clips and as many generated ones."""
 
     info = of_generated(FadVggish.info, sets=frozenset({"v2a"}))

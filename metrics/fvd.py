@@ -27,7 +27,10 @@ def fvd(reference_videos: Tensor, recon_videos: Tensor) -> float:
 
 
 class Fvd(DistributionMetric):
-    """FVD over the clips of a run. Rows (B, 2, 400): logits of the reference and of the reconstruction."""
+    """Fréchet video distance, on I3D's logits.
+
+    Rows (B, 2, 400): of the reference and of the reconstruction.
+    """
 
     info = MetricInfo(
         name="fvd",
@@ -39,6 +42,7 @@ class Fvd(DistributionMetric):
         f"covariance ddof {DDOF}",
         min_clips=MIN_CLIPS,
         distribution=True,
+        weights=(i3d.WEIGHTS,),
     )
 
     def __init__(self, options: MetricOptions) -> None:
@@ -58,6 +62,6 @@ class Fvd(DistributionMetric):
 
 
 class GFvd(Fvd):
-    """FVD of generated clips: the same distance, between the test split's clips and as many generated ones."""
+    """FVD between the test split's clips and as many generated ones."""
 
     info = of_generated(Fvd.info)

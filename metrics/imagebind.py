@@ -21,7 +21,10 @@ def ib_score(model: imagebind.ImageBind, video: Tensor, audio: Tensor, fps: floa
 
 
 class IbScore(PerClipMetric):
-    """Agreement of the (generated) clip's own sound and picture in ImageBind's space; compare with that of `identity`, the real clips'."""
+    """How well a clip's own sound and picture go together, by ImageBind.
+
+    Of the (generated) clip alone; compare with that of `identity`, the real clips'.
+    """
 
     info = MetricInfo(
         name="ib_score",
@@ -31,6 +34,7 @@ class IbScore(PerClipMetric):
         per_clip=True,
         tasks=GENERATION,
         sets=frozenset({"v2a"}),
+        weights=(imagebind.WEIGHTS,),
         memory_bytes=2_876_260_352,
         protocol=(
             f"IB-score, x1: mean cosine of ImageBind-huge embeddings (weights {_SHA256}) of the clip's video (5 spans of 2 s at the "

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from avbench.metric import MetricInfo, MetricOptions, PerClipMetric
 from avbench.metrics.psnr import check_same_shape, clip_videos
-from avbench.nn.pretrained.lpips import Net, load, trunk_name
+from avbench.nn.pretrained.lpips import TRUNKS, Net, load, trunk_name
 from avbench.types import ClipBatch, Tokens
 
 FRAMES_PER_CHUNK = 16  # bounds the memory: 0.5 GB for VGG16 at 128x128
@@ -55,12 +55,13 @@ def _info(name: str, net: Net) -> MetricInfo:
         needs=frozenset({"video"}),
         per_clip=True,
         sets=frozenset({"perceptual"}),
+        weights=(TRUNKS[net][0],),
         protocol=f"LPIPS v0.1 {net} (trunk {trunk_name(net)}), no resize; mean over frames, clips",
     )
 
 
 class LpipsAlex(PerClipMetric):
-    """Mean over clips of `lpips` with AlexNet: the table's LPIPS."""
+    """LPIPS with the AlexNet trunk, mean over frames: the table's LPIPS."""
 
     net: Net = "alex"
     info = _info("lpips", "alex")
@@ -75,7 +76,7 @@ class LpipsAlex(PerClipMetric):
 
 
 class LpipsVgg(LpipsAlex):
-    """Mean over clips of `lpips` with VGG16, as LARP reports it."""
+    """LPIPS with the VGG16 trunk, as LARP reports it."""
 
     net: Net = "vgg"
     info = replace(_info("lpips_vgg", "vgg"), default=False)

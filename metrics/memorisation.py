@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avbench.metric import GENERATION, MetricInfo, MetricOptions, PerClipMetric
 from avbench.metrics.features import training_clips, training_features
-from avbench.metrics.features.frozen import NAMES, Frozen
+from avbench.metrics.features.frozen import NAMES, WEIGHTS, Frozen
 from avbench.metrics.features.training_clips import Once
 from avbench.types import ClipBatch, Tokens
 
@@ -37,7 +37,8 @@ def distance_ratio(recon: np.ndarray, reference: np.ndarray, training: np.ndarra
 def _info(name: str, modality: str) -> MetricInfo:
     """The protocol is stated by an object that knows its training clips. No direction: noise is far from every training clip, too."""
     return MetricInfo(
-        name=name, unit="", higher_is_better=None, needs=frozenset({modality}), protocol="", per_clip=True, tasks=GENERATION
+        name=name, unit="", higher_is_better=None, needs=frozenset({modality}), protocol="", per_clip=True, tasks=GENERATION,
+        weights=(WEIGHTS[modality],),
     )  # fmt: skip
 
 
@@ -67,12 +68,18 @@ class _NearestTrain(PerClipMetric):
 
 
 class NearestTrainVideo(_NearestTrain):
-    """Distance of the video to the nearest training clip's, as a ratio to the reference's; well below 1 means copying."""
+    """Distance to the nearest training video, over the real clip's (arcade).
+
+    Well below 1 means copying.
+    """
 
     info, modality = _info("nearest_train_video", "video"), "video"
 
 
 class NearestTrainAudio(_NearestTrain):
-    """Distance of the audio to the nearest training clip's, as a ratio to the reference's; well below 1 means copying."""
+    """Distance to the nearest training audio, over the real clip's (arcade).
+
+    Well below 1 means copying.
+    """
 
     info, modality = _info("nearest_train_audio", "audio"), "audio"

@@ -11,6 +11,7 @@ from torch import Tensor
 from avbench.metric import MetricInfo, MetricOptions, PerClipMetric
 from avbench.metrics.lpips import load, lpips_maps, trunk_name
 from avbench.metrics.psnr import CAP_DB, check_same_shape, clip_videos
+from avbench.nn.pretrained.lpips import TRUNKS
 from avbench.types import ClipBatch, Tokens
 
 THRESHOLD = 0.1
@@ -48,7 +49,7 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 class PsnrMotion(PerClipMetric):
-    """Mean over clips of `psnr_motion`, a clip capped at 100 dB."""
+    """PSNR of the pixels that move in the reference."""
 
     info = MetricInfo(
         name="psnr_motion",
@@ -64,7 +65,7 @@ class PsnrMotion(PerClipMetric):
 
 
 class LpipsMotion(PerClipMetric):
-    """Mean over clips of `lpips_motion`."""
+    """LPIPS (AlexNet) where the reference moves."""
 
     info = MetricInfo(
         name="lpips_motion",
@@ -74,6 +75,7 @@ class LpipsMotion(PerClipMetric):
         needs=frozenset({"video"}),
         per_clip=True,
         sets=frozenset({"perceptual"}),
+        weights=(TRUNKS["alex"][0],),
         protocol=f"{MASK_PROTOCOL}; LPIPS v0.1 alex (trunk {trunk_name('alex')}) of whole frames, no resize; layers' maps bilinear to the "
         "frame's size, summed; mean over a clip's moving pixels, then over clips that move",
     )

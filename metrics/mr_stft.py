@@ -34,7 +34,10 @@ def mr_stft(reference: Tensor, recon: Tensor) -> Tensor:
 
 
 class MrStft(PerClipMetric):
-    """`mr_stft`; a digitally silent reference gives no value (its ratio would be the recon's loudness over auraloss's 1e-4)."""
+    """Distance of short-time spectra at three resolutions (auraloss).
+
+    A digitally silent reference gives no value: its ratio would be the recon's loudness over auraloss's 1e-4.
+    """
 
     info = MetricInfo(
         name="mr_stft",

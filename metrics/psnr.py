@@ -33,7 +33,7 @@ def clip_videos(reference: ClipBatch, recon: ClipBatch) -> tuple[Tensor, Tensor]
 
 
 class Psnr(PerClipMetric):
-    """Mean over clips of `psnr`, a clip capped at 100 dB."""
+    """PSNR of each clip: MSE over the whole clip, then dB; at most 100 dB."""
 
     info = MetricInfo(
         name="psnr",

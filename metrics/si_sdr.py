@@ -114,7 +114,7 @@ def _float64(reference: Tensor, recon: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class SiSdr(PerClipMetric):
-    """`si_sdr`, raw: no mean removal, no alignment."""
+    """Scale-invariant signal-to-distortion ratio of the waveform, raw."""
 
     info = MetricInfo(
         name="si_sdr",
@@ -137,7 +137,7 @@ class SiSdr(PerClipMetric):
 
 
 class SiSdrZeroMean(SiSdr):
-    """`si_sdr` with each channel's mean removed first."""
+    """SI-SDR after removing each channel's mean."""
 
     info = MetricInfo(
         name="si_sdr_zero_mean",
@@ -154,7 +154,7 @@ class SiSdrZeroMean(SiSdr):
 
 
 class SiSdrAligned(SiSdr):
-    """`si_sdr_aligned`: a codec's fixed delay costs nothing."""
+    """SI-SDR at the best shift within 50 ms: a fixed delay costs nothing."""
 
     info = MetricInfo(
         name="si_sdr_aligned",

@@ -52,7 +52,7 @@ def _band(size: int, device: torch.device) -> Tensor:
 
 
 class Ssim(PerClipMetric):
-    """Mean over clips of `ssim`."""
+    """Structural similarity at one scale, mean over frames."""
 
     info = MetricInfo(
         name="ssim",

@@ -83,7 +83,7 @@ def _stream_histogram(tokens: Tokens, name: str) -> Tensor:
 
 
 class TokensPerSecond(PerClipMetric):
-    """`tokens_per_second`."""
+    """Codes per second of clip, as the decoder received them."""
 
     info = MetricInfo(
         name="tokens_per_s",
@@ -100,7 +100,7 @@ class TokensPerSecond(PerClipMetric):
 
 
 class BitsPerSecond(PerClipMetric):
-    """`bits_per_second`."""
+    """Bits per second of clip: log2(vocabulary) a code, as received."""
 
     info = MetricInfo(
         name="bits_per_s",
@@ -121,7 +121,7 @@ class BitsPerSecond(PerClipMetric):
 
 
 class CodebookUse:
-    """Share of all codebook entries that the split's clips use; a row is a clip's histogram."""
+    """Share of all codebook entries that the clips use. A row is a histogram."""
 
     info = MetricInfo(
         name="codebook_use",
@@ -141,7 +141,7 @@ class CodebookUse:
 
 
 class CodebookPerplexity:
-    """2^entropy of the codebook entries over the split's clips; a row is a clip's histogram."""
+    """2 to the entropy of the codebook entries. A row is a histogram."""
 
     info = MetricInfo(
         name="codebook_perplexity",

@@ -143,6 +143,11 @@ def run(
 @click.argument("kind", type=click.Choice(["tokenizers", "metrics", "splits", "tasks", "weights", "recipes"]))
 def list_names(kind: str) -> None:
     """Names that can be used, where they come from, and what is missing."""
+    if kind == "metrics":
+        from avbench.cli.metrics import listing
+
+        click.echo(listing())
+        return
     from avbench.cli.doctor import names
 
     click.echo(names(kind))

@@ -35,7 +35,7 @@ class Line:
 
 
 def names(kind: str) -> str:
-    """The table of `avbench list KIND` ("tokenizers", "metrics", "splits", "tasks", "weights" or "recipes")."""
+    """The table of `avbench list KIND` ("tokenizers", "splits", "tasks", "weights" or "recipes")."""
     if kind == "weights":
         files = [(s.name, "here" if s.present else "absent", _megabytes(s.size), s.pin, s.licence, s.used_by) for s in weights.status()]
         return tabulate(files, headers=("weights", "state", "size", "pin", "licence", "used by"))
@@ -80,9 +80,15 @@ def _codecs() -> Iterator[Line]:
 
 
 def _extras() -> Iterator[Line]:
-    for extra, (module, purpose) in EXTRAS.items():
-        here = importlib.util.find_spec(module) is not None
-        yield Line(what=f"extra {extra}", good=here, detail=purpose, cure="" if here else f"pip install 'avbench[{extra}]'")
+    for extra, (_, purpose) in EXTRAS.items():
+        cure = extra_lacks(extra)
+        yield Line(what=f"extra {extra}", good=not cure, detail=purpose, cure=cure or "")
+
+
+def extra_lacks(extra: str) -> str | None:
+    """The command that gets an extra of ours; None where it is here."""
+    module, _ = EXTRAS[extra]
+    return None if importlib.util.find_spec(module) is not None else f"pip install 'avbench[{extra}]'"
 
 
 def _data() -> Iterator[Line]:

@@ -28,15 +28,15 @@ def metrics_of(names: Iterable[str], task: str) -> tuple[str, ...]:
 
 def members(name: str, task: str) -> tuple[str, ...]:
     """The metrics of a set that are made for `task`. Raises UsageError where there are none."""
-    found = tuple(metric for metric in registry.plugins("metric") if _is_member(metric, name, task))
+    found = tuple(metric for metric, plugin in registry.plugins("metric").items() if _is_member(plugin, name, task))
     if not found:
         raise UsageError(f"no metric of the set {name} is made for task {task}  (avbench list metrics)")
     return found
 
 
-def _is_member(metric: str, name: str, task: str) -> bool:
+def _is_member(plugin: registry.Plugin, name: str, task: str) -> bool:
     try:
-        info = registry.metric_info(metric)
+        info = registry.info_of(plugin)
     except AvbenchError:
         return name == "all"  # it cannot be imported: its row says so
     return task in info.tasks and (name == "all" or name in info.sets)

@@ -3,6 +3,7 @@
     path("i3d-k400")    the file: from the folder AVBENCH_WEIGHTS, or the cache; fetched when first used, but for the largest
     pull("vggish")      fetch it now, whatever its source (`avbench weights pull vggish`)
     verify("vggish")    its sha256 again
+    lacks(["vggish"])   what gets it, where it is neither here nor fetched when first used
     status()            rows of `avbench weights list`
 
 Environment: AVBENCH_WEIGHTS, a folder of files with the catalog's file names, wins over everything; AVBENCH_OFFLINE=1 forbids
@@ -36,6 +37,7 @@ __all__ = [
     "WeightsStatus",
     "WeightsUnavailable",
     "is_official",
+    "lacks",
     "load_array_pickle",
     "load_safetensors",
     "load_torch",
@@ -133,6 +135,12 @@ def is_official(names: Sequence[str], files: Sequence[Path], sha256: str) -> boo
     pinned = any(item.sha256 is not None and sha256.startswith(item.sha256) for item in items)
     places = {place.resolve() for item in items for place in _places(item)}
     return pinned or [file.resolve() in places for file in files] == [True]
+
+
+def lacks(names: Sequence[str]) -> str | None:
+    """The command that gets those of the files that are neither here nor fetched when first used; None where there are none of these."""
+    items = [item for name in names if _find(item := _item(name)) is None and (item.on_request or _offline())]
+    return f"avbench weights pull {' '.join(item.name for item in items)}" if items else None
 
 
 def status() -> list[WeightsStatus]:
