@@ -25,6 +25,7 @@ SETS = {
     "speech": "what speech codecs are judged by",
     "perceptual": "likeness as people see and hear it, clip by clip",
     "v2a": "what video-to-audio generators are judged by",
+    "distribution": "how far two sets of clips are apart",
     "all": "every metric that is made for the task",
 }  # `--metrics` takes these beside names; every metric is in "all"
 _AS_MANY = "generated against the split's real clips, as many of each; "

@@ -5,6 +5,7 @@ against those of all reconstructions. Biased upwards for few clips, and more so 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -18,7 +19,7 @@ from avbench.nn.pretrained import aisfx
 from avbench.types import ClipBatch
 
 MIN_CLIPS = 10
-_RESAMPLED = "torchaudio resample (sinc, Hann window)"
+_RESAMPLED = "torchaudio resample (sinc, Hann window), float32"
 
 
 def fad(reference_features: np.ndarray, recon_features: np.ndarray) -> float:
@@ -49,31 +50,56 @@ class _Fad(DistributionMetric):
         return fad(reference, recon)
 
 
-def _info(name: str, embedding: str, network: str) -> MetricInfo:
-    sha256 = weights.CATALOG[network].sha256
-    return MetricInfo(
-        name=name,
-        unit="",
-        higher_is_better=False,
-        tolerance=5e-3,
-        needs=frozenset({"audio"}),
-        protocol=f"FAD, {embedding}; weights {(sha256 or 'not pinned')[:8]}, {_RESAMPLED}, float32; "
-        f"all windows pooled, covariance ddof {DDOF}",
-        min_clips=MIN_CLIPS,
-        distribution=True,
-        weights=(network,),
-    )
+@dataclass(frozen=True)
+class Embedding:
+    """What a Fréchet audio distance looks through, in words."""
+
+    network: str
+    front_end: str
+    full_rank: int  # clips of 4.096 s below which a covariance of its windows is singular
+    checkpoint: str  # in the catalog of weights
+
+    @property
+    def protocol(self) -> str:
+        """Of a metric that needs no covariance."""
+        sha256 = weights.CATALOG[self.checkpoint].sha256
+        return f"{self.network} ({self.front_end}); weights {(sha256 or 'not pinned')[:8]}, {_RESAMPLED}"
+
+    def info(self, name: str) -> MetricInfo:
+        """Of the Fréchet distance."""
+        front_end = f"{self.front_end}; rank-deficient below {self.full_rank} clips of 4.096 s"
+        return MetricInfo(
+            name=name,
+            unit="",
+            higher_is_better=False,
+            tolerance=5e-3,
+            sets=frozenset({"distribution"}),
+            needs=frozenset({"audio"}),
+            protocol=f"FAD, {replace(self, front_end=front_end).protocol}; all windows pooled, covariance ddof {DDOF}",
+            min_clips=MIN_CLIPS,
+            distribution=True,
+            weights=(self.checkpoint,),
+        )
+
+
+AISFX = Embedding(
+    network="aisfx 512-d",
+    front_end="Essentia log-mel, mono 44.1 kHz, block 2048, hop 1024, 96 bands 0-22050 Hz, windows of 100 frames, hop 50",
+    full_rank=257,
+    checkpoint=aisfx.WEIGHTS,
+)
+VGGISH = Embedding(
+    network="VGGish 128-d",
+    front_end="mono 16 kHz, 25/10 ms, 64 mels 125-7500 Hz, log(x + 0.01), 0.96 s windows without overlap, no PCA, no last ReLU",
+    full_rank=33,
+    checkpoint=vggish.WEIGHTS,
+)
 
 
 class FadAisfx(_Fad):
     """Fréchet audio distance under a CNN for sound effects."""
 
-    info = _info(
-        "fad_aisfx",
-        "aisfx 512-d (Essentia log-mel, mono 44.1 kHz, block 2048, hop 1024, 96 bands 0-22050 Hz, windows of 100 frames, hop 50; "
-        "rank-deficient below 257 clips of 4.096 s)",
-        aisfx.WEIGHTS,
-    )
+    info = AISFX.info("fad_aisfx")
     key = f"{aisfx.WEIGHTS}-{(weights.CATALOG[aisfx.WEIGHTS].sha256 or '')[:8]}-44k-blocks-v1"
 
     def __init__(self, options: MetricOptions) -> None:
@@ -85,12 +111,7 @@ class FadAisfx(_Fad):
 class FadVggish(_Fad):
     """Fréchet audio distance under VGGish, which most papers report."""
 
-    info = _info(
-        "fad_vggish",
-        "VGGish 128-d (mono 16 kHz, 25/10 ms, 64 mels 125-7500 Hz, log(x + 0.01), 0.96 s windows without overlap, no PCA, no last ReLU; "
-        "rank-deficient below 33 clips of 4.096 s)",
-        vggish.WEIGHTS,
-    )
+    info = VGGISH.info("fad_vggish")
     key = f"{vggish.WEIGHTS}-{(weights.CATALOG[vggish.WEIGHTS].sha256 or '')[:8]}-16k-patches-v1"
 
     def __init__(self, options: MetricOptions) -> None:
@@ -102,10 +123,10 @@ class FadVggish(_Fad):
 class GFadAisfx(FadAisfx):
     """FAD (sound-effects CNN) between the test clips and as many generated."""
 
-    info = of_generated(FadAisfx.info, sets=frozenset({"v2a"}))
+    info = of_generated(FadAisfx.info, sets=frozenset({"v2a", "distribution"}))
 
 
 class GFadVggish(FadVggish):
     """FAD (VGGish) between the test clips and as many generated ones."""
 
-    info = of_generated(FadVggish.info, sets=frozenset({"v2a"}))
+    info = of_generated(FadVggish.info, sets=frozenset({"v2a", "distribution"}))

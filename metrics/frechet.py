@@ -19,7 +19,7 @@ DDOF = 1  # covariance / (N - 1), as in TF-GAN's and most published FVD
 def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
     """Squared Fréchet distance between N(mean_a, cov_a) and N(mean_b, cov_b); means (D,), covariances (D, D) symmetric, float64."""
     mean_a, mean_b = np.asarray(mean_a, np.float64), np.asarray(mean_b, np.float64)
-    with _one_thread().limit(limits=1, user_api="blas"):
+    with one_thread().limit(limits=1, user_api="blas"):
         factor_a, factor_b = _factor(np.asarray(cov_a, np.float64)), _factor(np.asarray(cov_b, np.float64))
         return _distance(mean_a, factor_a, mean_b, factor_b)
 
@@ -33,12 +33,12 @@ def frechet_from_features(features_a: np.ndarray, features_b: np.ndarray) -> flo
     if min(len(features_a), len(features_b)) <= DDOF:
         raise ValueError(f"a covariance needs at least {DDOF + 1} clips, got {len(features_a)} and {len(features_b)}")
     mean_a, mean_b = features_a.mean(axis=0), features_b.mean(axis=0)
-    with _one_thread().limit(limits=1, user_api="blas"):
+    with one_thread().limit(limits=1, user_api="blas"):
         return _distance(mean_a, _factor_of(features_a - mean_a), mean_b, _factor_of(features_b - mean_b))
 
 
 @lru_cache(maxsize=1)
-def _one_thread() -> ThreadpoolController:
+def one_thread() -> ThreadpoolController:
     """Matrices of a few hundred a side gain nothing from threads and lose on a busy machine: 0.03 s against 0.1 to 6 s measured."""
     return ThreadpoolController()
 

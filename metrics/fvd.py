@@ -16,6 +16,7 @@ from avbench.types import ClipBatch
 
 MIN_CLIPS = 10
 _SHA = (weights.CATALOG[i3d.WEIGHTS].sha256 or "")[:8]
+EMBEDDING = f"I3D Kinetics-400 logits (weights {_SHA}), all frames, bilinear to 224x224, [-1,1], SAME padding, float32"
 KEY = f"{i3d.WEIGHTS}-{_SHA}-224-bilinear-v1"  # change it whenever i3d.preprocess changes: cached features carry it
 
 
@@ -37,9 +38,9 @@ class Fvd(DistributionMetric):
         unit="",
         higher_is_better=False,
         tolerance=5e-3,
+        sets=frozenset({"distribution"}),
         needs=frozenset({"video"}),
-        protocol=f"I3D Kinetics-400 logits (weights {_SHA}), all frames, bilinear to 224x224, [-1,1], SAME padding, float32; "
-        f"covariance ddof {DDOF}",
+        protocol=f"{EMBEDDING}; covariance ddof {DDOF}",
         min_clips=MIN_CLIPS,
         distribution=True,
         weights=(i3d.WEIGHTS,),
@@ -64,4 +65,4 @@ class Fvd(DistributionMetric):
 class GFvd(Fvd):
     """FVD between the test split's clips and as many generated ones."""
 
-    info = of_generated(Fvd.info)
+    info = of_generated(Fvd.info, sets=Fvd.info.sets)

@@ -18,7 +18,9 @@ from avbench.types import MetricValue
 # Ours whose value is no mean over clips; tests/board/test_recompute.py compares with what each metric declares.
 DISTRIBUTIONS = frozenset(
     {"fvd", "gfvd", "fad_aisfx", "fad_vggish", "gfad_aisfx", "gfad_vggish", "codebook_use", "codebook_perplexity"}
-)  # fmt: skip
+    | {"kvd", "kad_aisfx", "kad_vggish", "fvd_inf", "fad_aisfx_inf", "fad_vggish_inf"}
+    | {"density_i3d", "coverage_i3d", "density_aisfx", "coverage_aisfx"}
+)
 NO_FEATURES = "cannot be recomputed: no features"
 
 

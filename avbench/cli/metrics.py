@@ -16,7 +16,7 @@ _STEP = " " * 8
 def listing() -> str:
     """Every metric in a few lines of at most 80 columns, then what its sets are."""
     plugins = registry.plugins("metric").values()
-    sets = [f"  {name:<12}{meaning}" for name, meaning in SETS.items()]
+    sets = [f"  {name:<14}{meaning}" for name, meaning in SETS.items()]
     legend = ["", "ok: runs here. --: lacks what the command gets.", "Sets, which --metrics takes beside names:", *sets]
     return "\n".join([*(line for plugin in plugins for line in _lines(plugin)), *legend])
 

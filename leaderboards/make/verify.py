@@ -53,6 +53,7 @@ def main() -> None:
         try:
             spec = RunSpec(tokenizer=tokenizer, split=options.split, checkpoint=checkpoint, limit=options.limit)
             rows.append(row(spec, options.runs_dir))
+            print(" | ".join(rows[-1]), flush=True)
         except AvbenchError as error:
             left_out.append(f"{tokenizer} is left out: {error}")
     print(pipe_table(rows, HEADERS), *left_out, sep="\n")
