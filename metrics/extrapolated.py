@@ -6,6 +6,7 @@ The line is an approximation that needs more clips than features: of fewer the c
 either side; `python benchmarks/few_clips.py` shows how much.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -29,19 +30,21 @@ def subset_counts(num_clips: int) -> np.ndarray:
     return np.unique(np.round(1 / np.linspace(2 / num_clips, 1 / num_clips, POINTS)).astype(int))
 
 
+def extrapolated(distance: Callable[[np.ndarray], float], rows: np.ndarray) -> float:
+    """`distance` of rows (N, 2, ...) at infinitely many. The same subsets each time."""
+    rng, counts, distances = np.random.default_rng(0), [], []
+    for count in subset_counts(len(rows)):
+        for _ in range(DRAWS if count < len(rows) else 1):
+            counts.append(count)
+            distances.append(distance(rows[np.sort(rng.choice(len(rows), count, replace=False))]))
+    return at_infinity(np.array(counts), np.array(distances))
+
+
 class _Extrapolated:
     """Over the rows of a Fréchet distance, which the other base class computes."""
 
     def compute(self, rows: np.ndarray) -> float:
-        rng, everything = np.random.default_rng(0), sides(rows).any(axis=1)
-        usable = rows[everything]
-        counts, distances = [], []
-        for count in subset_counts(len(usable)):
-            for _ in range(DRAWS if count < len(usable) else 1):
-                chosen = np.sort(rng.choice(len(usable), count, replace=False))
-                counts.append(count)
-                distances.append(super().compute(usable[chosen]))  # type: ignore[misc]
-        return at_infinity(np.array(counts), np.array(distances))
+        return extrapolated(super().compute, rows[sides(rows).any(axis=1)])  # type: ignore[misc]
 
 
 def _of(info: MetricInfo) -> MetricInfo:

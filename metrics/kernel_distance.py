@@ -103,7 +103,7 @@ def _of(info: MetricInfo, name: str, what: str, embedding: str) -> MetricInfo:
 
 
 class Kvd(Fvd):
-    """Kernel video distance over the rows of FVD."""
+    """Kernel video distance: MMD^2 of I3D's logits, without bias."""
 
     info = _of(Fvd.info, "kvd", "unbiased MMD^2, (x.y/400 + 1)^3", EMBEDDING)
 
@@ -119,7 +119,7 @@ _KAD = f"KAD: unbiased MMD^2 x {KAD_SCALE}, Gaussian kernel, bandwidth the media
 
 
 class KadAisfx(FadAisfx):
-    """Kernel audio distance over the rows of FAD-aisfx: Chung et al. (2025), arXiv 2502.15602."""
+    """Kernel audio distance (Chung et al. 2025) under a CNN for sound effects."""
 
     info = _of(FadAisfx.info, "kad_aisfx", _KAD, AISFX.protocol)
 
@@ -128,7 +128,7 @@ class KadAisfx(FadAisfx):
 
 
 class KadVggish(FadVggish):
-    """Kernel audio distance over the rows of FAD-VGGish."""
+    """Kernel audio distance under VGGish."""
 
     info = _of(FadVggish.info, "kad_vggish", _KAD, VGGISH.protocol)
 

@@ -40,7 +40,7 @@ def test_all_is_every_metric_of_the_task_and_of_no_other() -> None:
 
 
 def test_a_name_that_is_neither_lists_both_or_the_nearest_of_both() -> None:
-    with pytest.raises(UsageError, match=r"known: .*psnr.*; or a set of metrics: all, perceptual, speech, v2a"):
+    with pytest.raises(UsageError, match=r"known: .*psnr.*; or a set of metrics: all, distribution, perceptual, speech, v2a"):
         metrics_of(("qqqqqqqq",), "reconstruct")
     with pytest.raises(UsageError, match='did you mean "perceptual"'):
         metrics_of(("perceptal",), "reconstruct")
