@@ -48,6 +48,7 @@ class MetricInfo:
     best_is_reference: bool = False  # the best value is that of the real clips themselves: rows are ranked by their distance to it
     additive: bool = False  # `compute` looks at nothing but the sum of the rows: they are added up as they come, and kept sparse
     per_clip: bool = False  # rows are one number a clip and the value is their mean: its interval is the bootstrap's
+    resampled: bool = False  # rows are (B, 1) and the value is another function of them than the mean (a median): bootstrap too
     distribution: bool = False  # rows are features of both sides, and the value is a distance of two sets: a `DistributionMetric`
     paired: bool = True  # False: a row has one side alone; of the metric as a run of two sets measures it
     tolerance: float = 1e-3  # how far from a stored number the same clips' may be: relative, absolute below 1 (docs/trust.md)
@@ -66,6 +67,7 @@ def check_info(info: MetricInfo) -> None:
         "higher_is_better": info.higher_is_better,
         "best_is_reference": info.best_is_reference,
         "per_clip": info.per_clip,
+        "resampled": info.resampled,
         "distribution": info.distribution,
     }.items():
         if flag not in (True, False) and not (flag is None and key == "higher_is_better"):

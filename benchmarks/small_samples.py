@@ -1,10 +1,10 @@
 """Coverage of 95 % intervals for the mean of few clips: which one avbench.stats uses, and from how many clips on.
 
-    OMP_NUM_THREADS=1 python benchmarks/small_samples.py [--trials 2000]
+    OMP_NUM_THREADS=1 python benchmarks/small_samples.py [--trials 2000] [--median]
 
 Each line: a distribution, N, and of five intervals how often they held the true mean (%), and their mean width over the t interval's.
 percentile: of the bootstrap; BCa: Efron & Tibshirani 1993, ch. 14.3; bootstrap-t: ch. 12.5, with the mean's own standard error; t:
-Student's; avbench: what `avbench.stats.mean_interval` gives.
+Student's; avbench: what `avbench.stats.mean_interval` gives. --median: of the median, the jackknife and the percentile bootstrap.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import norm, t
 
-from avbench.stats import mean_interval
+from avbench.stats import Interval, jackknife_interval, mean_interval, resampled_interval
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 RESAMPLES = 1000
@@ -86,10 +86,36 @@ def coverage(name: str, count: int, trials: int) -> str:
     return f"{name:27s} N={count:3d}  {'  '.join(cells)}"
 
 
+def median_coverage(name: str, count: int, trials: int) -> str:
+    """One line: how often either interval of the median held it (%), and their mean widths."""
+    rng = np.random.default_rng(1)
+    draw = POPULATIONS[name][0]
+    truth = float(np.median(draw(rng, (1, 1_000_000))))
+    ways: dict[str, Callable[..., Interval]] = {"jackknife": jackknife_interval, "avbench": resampled_interval}
+    found = {way: [interval(_median, values) for values in draw(rng, (trials, count))] for way, interval in ways.items()}
+    cells = []
+    for way, ends in found.items():
+        low, high = np.array(ends, dtype=float).T
+        cells.append(f"{way} {100 * ((low <= truth) & (truth <= high)).mean():5.1f} (width {(high - low).mean():.3f})")
+    return f"{name:27s} N={count:3d}  {'  '.join(cells)}"
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=2000)
-    trials = parser.parse_args().trials
+    parser.add_argument("--median", action="store_true")
+    arguments = parser.parse_args()
+    trials = arguments.trials
+    if arguments.median:
+        print(f"{trials} trials; coverage in % of intervals for the median, and their mean width")
+        for count in (25, 50, 100):
+            for name in ("normal", "skewed (exponential)", "heavy-tailed (t, 3 df)"):
+                print(median_coverage(name, count, trials), flush=True)
+        return
     print(f"{trials} trials; coverage in %, and mean width over that of t")
     for count in (10, 25, 50, 100):
         for name in POPULATIONS:

@@ -18,9 +18,9 @@ from avbench.board.columns import Column, load_boards
 from avbench.board.results import RunResult, clean, read_result
 from avbench.board.text import format_number
 from avbench.errors import AvbenchError
-from avbench.metric import MetricOptions, MetricUnavailable, sides
+from avbench.metric import MetricInfo, MetricOptions, MetricUnavailable, sides
 from avbench.registry import load_metric, metric_info
-from avbench.stats import NOTHING, Compute, PairedDifference, holm, paired_bootstrap, paired_jackknife
+from avbench.stats import NOTHING, Compute, PairedDifference, holm, paired_bootstrap, paired_jackknife, paired_resampled
 from avbench.types import SIDES
 
 ALPHA = 0.05
@@ -121,12 +121,14 @@ class _Pairing:
 
     def features(self, metric: str) -> tuple[float, float, PairedDifference, bool]:
         """Values over the common clips' rows, the test of their difference, and whether the rows are the same."""
-        plain = self.metric_compute(metric)
-        compute = (lambda rows: plain(sparse.total(rows))) if _is_additive(metric) else (lambda rows: plain(sparse.dense(rows)))
+        plain, info = self.metric_compute(metric), _declared(metric)
+        additive = info is not None and info.additive
+        compute = (lambda rows: plain(sparse.total(rows))) if additive else (lambda rows: plain(sparse.dense(rows)))
         a, b = self.a.features(metric, self.common), self.b.features(metric, self.common)
         present = sparse.present(a) & sparse.present(b)
         a, b = a[present], b[present]
-        return compute(a), compute(b), paired_jackknife(compute, a, b, seed=self.seed), a.shape == b.shape and not (a != b).sum()
+        test = paired_resampled if info is not None and info.resampled else paired_jackknife
+        return compute(a), compute(b), test(compute, a, b, seed=self.seed), a.shape == b.shape and not (a != b).sum()
 
 
 class _Sets(_Pairing):
@@ -256,8 +258,8 @@ def _check_same_clips(a: RunResult, b: RunResult) -> None:
         )
 
 
-def _is_additive(metric: str) -> bool:
+def _declared(metric: str) -> MetricInfo | None:
     try:
-        return metric_info(metric).additive
+        return metric_info(metric)
     except (AvbenchError, KeyError):  # not installed here: `metric_compute` has said so, or knows it all the same
-        return False
+        return None

@@ -20,6 +20,7 @@ DISTRIBUTIONS = frozenset(
     {"fvd", "gfvd", "fad_aisfx", "fad_vggish", "gfad_aisfx", "gfad_vggish", "codebook_use", "codebook_perplexity"}
     | {"kvd", "kad_aisfx", "kad_vggish", "fvd_inf", "fad_aisfx_inf", "fad_vggish_inf"}
     | {"density_i3d", "coverage_i3d", "density_aisfx", "coverage_aisfx"}
+    | {"si_sdr_median"}
 )
 NO_FEATURES = "cannot be recomputed: no features"
 
@@ -50,7 +51,10 @@ def recompute(name: str, clips: RunClips, ids: list[str], *, seed: int, protocol
         count = features.shape[0]
         if count < metric.info.min_clips:
             return _without(blank, f"needs {metric.info.min_clips} clips, has {count}")
-        found = stats.estimate(metric.compute, features, per_clip=metric.info.per_clip, additive=metric.info.additive, seed=seed)
+        info = metric.info
+        found = stats.estimate(
+            metric.compute, features, per_clip=info.per_clip, resampled=info.resampled, additive=info.additive, seed=seed
+        )
     except (AvbenchError, MetricUnavailable, ValueError, IndexError) as error:
         return _without(blank, f"cannot be recomputed: {error}")
     return _filled(blank, count, *found)

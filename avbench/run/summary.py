@@ -150,7 +150,13 @@ def _value(info: MetricInfo, compute: Callable[[np.ndarray], float], rows: Rows,
         with plugin_code("compute failed"), fixed():
             kept = np.flatnonzero(usable)
             value, low, high = stats.estimate(
-                compute, rows[kept], per_clip=info.per_clip, additive=info.additive, seed=seed, sets=None if sets is None else sets[kept]
+                compute,
+                rows[kept],
+                per_clip=info.per_clip,
+                resampled=info.resampled,
+                additive=info.additive,
+                seed=seed,
+                sets=None if sets is None else sets[kept],
             )
     except AvbenchError as error:  # the other metrics stand
         return replace(blank, reason=str(error))

@@ -310,3 +310,15 @@ def test_a_small_features_file_that_unpacks_to_gigabytes_is_not_unpacked(tmp_pat
     monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("unpacked"))
     verdict = row(compare(a, a, metric_compute=lambda name: shift_distance), "fvd").verdict
     assert "more than any metric keeps of 40 clips" in verdict
+
+
+def test_a_median_is_compared_by_resampling_its_clips(tmp_path):
+    clips = values(0, 10.0)
+    names = list(clips)
+    rows = np.array([[clips[name]["psnr"]] for name in names])
+    a = save(tmp_path / "a", clips, features={"si_sdr_median": rows})
+    b = save(tmp_path / "b", clips, features={"si_sdr_median": rows + 1})
+    found = row(compare(a, b), "si_sdr_median")
+    assert found.difference.difference == pytest.approx(1.0)
+    assert (found.difference.ci_low, found.difference.ci_high) == pytest.approx((1.0, 1.0))
+    assert found.verdict == "B better"

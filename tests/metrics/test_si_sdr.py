@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio as oracle
 
-from avbench.metrics.si_sdr import CEILING_DB, FLOOR_DB, SiSdr, SiSdrAligned, SiSdrZeroMean, best_shift, si_sdr, si_sdr_aligned
+from avbench.metrics.si_sdr import CEILING_DB, FLOOR_DB, SiSdr, SiSdrAligned, SiSdrMedian, SiSdrZeroMean, best_shift, si_sdr, si_sdr_aligned
 from avbench.types import ClipBatch, Tokens
 
 TARGET = torch.tensor([[[3.0, -0.5, 2.0, 7.0]]])
@@ -129,3 +129,14 @@ def test_unequal_shapes_and_nan_are_refused(function) -> None:  # type: ignore[n
         function(torch.zeros(1, 1, 5), torch.zeros(1, 1, 6))
     with pytest.raises(ValueError, match="not finite"):
         function(torch.ones(1, 1, 5), torch.full((1, 1, 5), float("nan")))
+
+
+def test_the_median_is_that_of_the_clips_and_not_moved_by_one_that_failed() -> None:
+    metric, x = SiSdrMedian(), noise(5, 1, 4000)
+    recon = x + torch.tensor([0.0, 0.01, 0.1, 0.3, 1.0])[:, None, None] * noise(5, 1, 4000, seed=1)
+    recon[4] = 0  # -100 dB
+    rows = metric.update(batch(x), batch(recon), TOKENS)
+    assert rows.shape == (5, 1)
+    assert metric.compute(rows.numpy()) == pytest.approx(si_sdr(x, recon).sort().values[2].item())
+    assert metric.compute(rows[:2].numpy()) == pytest.approx(si_sdr(x, recon)[:2].mean().item())
+    assert np.isnan(metric.compute(metric.update(batch(torch.zeros_like(x)), batch(recon), TOKENS).numpy()))

@@ -15,6 +15,8 @@ from avbench.stats import (
     mean_interval,
     paired_bootstrap,
     paired_jackknife,
+    paired_resampled,
+    resampled_interval,
 )
 
 
@@ -303,3 +305,39 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values):
 def test_a_level_outside_zero_to_one_is_refused(level):
     with pytest.raises(ValueError, match="level"):
         mean_interval(np.arange(5.0), level=level)
+
+
+def median(rows):
+    return float(np.median(rows))
+
+
+def test_the_interval_of_a_median_agrees_with_scipy_and_covers_where_the_jackknife_fails():
+    rng = np.random.default_rng(0)
+    values = rng.exponential(size=(101, 1))
+    low, high = resampled_interval(median, values, num_resamples=5000)
+    oracle = scipy.stats.bootstrap((values[:, 0],), np.median, n_resamples=5000, method="percentile", rng=np.random.default_rng(2))
+    assert low == pytest.approx(oracle.confidence_interval.low, abs=0.1 * (high - low))
+    assert high == pytest.approx(oracle.confidence_interval.high, abs=0.1 * (high - low))
+    hits = {resampled_interval: 0, jackknife_interval: 0}
+    for draw in rng.exponential(size=(100, 40)):
+        for interval in hits:
+            options = {"num_resamples": 200} if interval is resampled_interval else {}
+            low, high = interval(median, draw, **options)
+            hits[interval] += low <= np.log(2) <= high
+    assert hits[resampled_interval] >= 88
+    assert hits[jackknife_interval] < hits[resampled_interval]
+
+
+def test_two_medians_are_compared_on_the_same_resamples():
+    rng = np.random.default_rng(0)
+    a = rng.normal(0, 10, size=(60, 1))
+    gain = paired_resampled(median, a, a + 0.5 + rng.normal(0, 0.1, size=a.shape))
+    assert gain.difference == pytest.approx(0.5, abs=0.2)
+    assert gain.ci_low > 0
+    assert gain.p_value < 0.01
+    same = paired_resampled(median, a, a)
+    assert (same.difference, same.ci_low, same.ci_high, same.p_value) == (0, 0, 0, 1)
+    assert paired_resampled(median, a[:2], a[:2]).difference is None
+    assert resampled_interval(median, a[:2]) == (None, None)
+    with pytest.raises(ValueError, match="same clips"):
+        paired_resampled(median, a, a[:3])
