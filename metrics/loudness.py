@@ -29,7 +29,7 @@ def integrated_loudness(audio: Tensor, sample_rate: int) -> Tensor:
     Raises:
         ValueError: more channels, or less than 400 ms.
     """
-    from scipy.signal import lfilter
+    from scipy.signal import lfilter  # type: ignore[attr-defined]
 
     block, hop = round(BLOCK_S * sample_rate), round(HOP_S * sample_rate)
     if audio.dim() != 3 or audio.shape[1] > MAX_CHANNELS or audio.shape[-1] < block:
@@ -79,7 +79,10 @@ def _lufs(power: float) -> float:
 
 
 class LoudnessDifference(PerClipMetric):
-    """|loudness of recon - loudness of reference|; clips of less than 400 ms, or of more than two channels, have no value."""
+    """How much louder or quieter than the reference: |difference| in LU.
+
+    Clips of less than 400 ms, or of more than two channels, have no value.
+    """
 
     info = MetricInfo(
         name="loudness_difference",

@@ -175,7 +175,7 @@ class SiSdrAligned(SiSdr):
 
 
 class SiSdrMedian(SiSdr):
-    """The median of `si_sdr` over clips: the mean of a few clips at +-100 dB says more of those few than of the rest."""
+    """Median over clips of SI-SDR, which clips at +-100 dB do not rule."""
 
     info = MetricInfo(
         name="si_sdr_median",
@@ -183,6 +183,7 @@ class SiSdrMedian(SiSdr):
         higher_is_better=True,
         needs=frozenset({"audio"}),
         resampled=True,
+        sets=frozenset({"speech"}),
         default=False,
         protocol=f"median over clips of SI-SDR at the split's sample rate, no mean removal, no alignment, channels together, {_LIMITS}",
     )

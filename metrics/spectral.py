@@ -73,7 +73,10 @@ _SAME = (
 
 
 class MelDistance(PerClipMetric):
-    """`mel_distance`; a digitally silent reference gives no value (its distance would be the recon's loudness over the least magnitude)."""
+    """Distance of log-mel spectrograms at two resolutions, as DAC has it.
+
+    A digitally silent reference gives no value: its distance would be the recon's loudness over the least magnitude.
+    """
 
     info = MetricInfo(
         name="mel_distance",
@@ -82,6 +85,7 @@ class MelDistance(PerClipMetric):
         needs=frozenset({"audio"}),
         per_clip=True,
         default=False,
+        sets=frozenset({"perceptual", "speech"}),
         protocol=f"DAC's mel distance: Hann windows 2048/512, hop a quarter, 150/80 Slaney bands from 0 to half the rate; {_SAME}",
     )
 
@@ -93,7 +97,10 @@ class MelDistance(PerClipMetric):
 
 
 class StftDistance(PerClipMetric):
-    """`stft_distance`; a digitally silent reference gives no value, as of `MelDistance`."""
+    """Distance of log spectrograms at two resolutions, as DAC has it.
+
+    A digitally silent reference gives no value, as of `MelDistance`.
+    """
 
     info = MetricInfo(
         name="stft_distance",

@@ -59,8 +59,8 @@ def estimate(
 ) -> tuple[float, float | None, float | None]:
     """A metric's value over `rows` (N, ...), all of them numbers, with the ends of its interval: what a run's result holds.
 
-    per_clip: rows are one number a clip and the value is their mean. resampled: rows may be counted twice, as a median's. additive: `compute`
-    takes the rows' sum. sets: of `jackknife_interval`.
+    per_clip: rows are one number a clip and the value is their mean. resampled: rows may be counted twice, as a median's.
+    additive: `compute` takes the rows' sum. sets: of `jackknife_interval`.
     """
     if per_clip and rows.ndim == 1:
         values = sparse.dense(rows)

@@ -1,4 +1,4 @@
-"""No number moves unless a version says so: every default metric, those on request that need no weights, and the bytes of tokenizers that need no weights, on synthetic clips.
+"""No number moves unless a version says so: metrics, and the bytes of tokenizers without weights, on synthetic clips.
 
 tests/golden/numbers.json holds the numbers beside the versions that they were made by. Where a number was meant to move, raise
 `MetricInfo.version` (the metric), `TokenizerInfo.revision` (the tokenizer) or `LINE_VERSION` (avbench/run/identity.py: everything between),
