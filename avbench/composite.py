@@ -73,6 +73,7 @@ def _join(video: TokenizerInfo, audio: TokenizerInfo, name: str) -> TokenizerInf
         parameters=video.parameters + audio.parameters,
         trained_on="; ".join(dict.fromkeys(trained)) or "nothing",
         kind=_kind({video.kind, audio.kind}),
+        entropy_coded=video.entropy_coded | audio.entropy_coded,
     )
 
 

@@ -109,11 +109,13 @@ class MetricOptions:
 
     cache: folder for features of the reference clips, unique to split checksum and protocol; None: keep nothing.
     classes: labels of the split's clips; None where the clips are not known yet.
+    entropy_coded: `TokenizerInfo.entropy_coded` of the row.
     """
 
     device: torch.device = field(default_factory=_cpu)
     cache: Path | None = None
     classes: frozenset[str] | None = None
+    entropy_coded: frozenset[str] = frozenset()
 
 
 @runtime_checkable

@@ -38,11 +38,13 @@ class TokenizerInfo:
     kind: str = "learned"  # "learned", "classical", "linear" or "control"
     stream_lengths: Mapping[str, int] | None = None  # where a stream "joint" is cut: {"video": 256, "audio": 120}
     shipped_generator: Path | None = None  # folder of a generator of these tokens that came with it
+    entropy_coded: frozenset[str] = frozenset()  # streams whose codes are the bytes of a codec that codes by probability (H.264, Opus)
 
     def facts(self) -> dict[str, Any]:
         """As manifest.json and result.json have it: what is shown beside the row."""
-        hidden = ("stream_lengths", "shipped_generator")
-        return {**{key: value for key, value in asdict(self).items() if key not in hidden}, "modalities": sorted(self.modalities)}
+        hidden = ("stream_lengths", "shipped_generator", "entropy_coded")
+        shown = {**{key: value for key, value in asdict(self).items() if key not in hidden}, "modalities": sorted(self.modalities)}
+        return shown | ({"entropy_coded": sorted(self.entropy_coded)} if self.entropy_coded else {})
 
 
 def _cpu() -> torch.device:

@@ -35,6 +35,7 @@ class H264:
             revision=f"{H264_VERSION}-libx264-{_library()}-{self.bit_rate}bps",
             modalities=frozenset({"video"}),
             kind="classical",
+            entropy_coded=frozenset({"video"}),
         )
 
     def encode(self, batch: ClipBatch) -> Tokens:
@@ -66,6 +67,7 @@ class Opus:
             revision=f"libopus-{_library()}-{self.bit_rate}bps",
             modalities=frozenset({"audio"}),
             kind="classical",
+            entropy_coded=frozenset({"audio"}),
         )
 
     def encode(self, batch: ClipBatch) -> Tokens:

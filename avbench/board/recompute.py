@@ -17,7 +17,7 @@ from avbench.types import MetricValue
 
 # Ours whose value is no mean over clips; tests/board/test_recompute.py compares with what each metric declares.
 DISTRIBUTIONS = frozenset(
-    {"fvd", "gfvd", "fad_aisfx", "fad_vggish", "gfad_aisfx", "gfad_vggish", "codebook_use", "codebook_perplexity"}
+    {"fvd", "gfvd", "fad_aisfx", "fad_vggish", "gfad_aisfx", "gfad_vggish", "codebook_use", "codebook_perplexity", "coded_bits_per_s"}
     | {"kvd", "kad_aisfx", "kad_vggish", "fvd_inf", "fad_aisfx_inf", "fad_vggish_inf"}
     | {"density_i3d", "coverage_i3d", "density_aisfx", "coverage_aisfx"}
     | {"si_sdr_median"}

@@ -38,6 +38,8 @@ def check_info(info: TokenizerInfo) -> None:
         isinstance(lengths, Mapping) and all(type(length) is int and length > 0 for length in lengths.values())
     ):
         raise AvbenchError(f"info.stream_lengths is {lengths!r}; it says how many positions each stream has, in ints above 0")
+    if not isinstance(info.entropy_coded, frozenset | set) or not all(isinstance(name, str) for name in info.entropy_coded):
+        raise AvbenchError(f"info.entropy_coded is {info.entropy_coded!r}; it must be a frozenset of names of streams")
     if info.shipped_generator is not None and not isinstance(info.shipped_generator, Path):
         raise AvbenchError(f"info.shipped_generator is {info.shipped_generator!r}; a Path, or None, is needed")
 

@@ -84,6 +84,7 @@ def spec_of(facts: Mapping[str, Any]) -> RunSpec:
 
 def info_of(facts: Mapping[str, Any]) -> TokenizerInfo:
     """What `TokenizerInfo.facts` was made of. Raises TypeError or AvbenchError for another thing."""
-    info = TokenizerInfo(**{**facts, "modalities": frozenset(facts["modalities"])})
+    sets = {"modalities": frozenset(facts["modalities"]), "entropy_coded": frozenset(facts.get("entropy_coded", ()))}
+    info = TokenizerInfo(**{**facts, **sets})
     check_info(info)
     return info

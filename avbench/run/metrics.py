@@ -7,6 +7,7 @@ memory at once, and the bytes that were kept are decoded again for each turn. Al
 import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ class Metrics(Mapping[str, Metric]):
 
     def __init__(self, names: Iterable[str], task: Task, options: MetricOptions, *, limit: int | None = None) -> None:
         """limit: bytes that networks may take; None: SHARE of what is free now."""
-        self.task, self.options = task, options
+        self.task, self.options = task, replace(options, entropy_coded=task.info.entropy_coded)
         self.limit = int(SHARE * free_bytes(options.device)) if limit is None else limit
         self.infos: dict[str, MetricInfo] = {}
         self.row_keys: dict[str, str] = {}
