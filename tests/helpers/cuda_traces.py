@@ -10,7 +10,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pytest
@@ -44,6 +44,7 @@ from avbench.train.waveform.objective import CodecObjective
 
 RECIPES = sorted(name for name, plugin in plugins("recipe").items() if plugin.distribution == "avbench")
 CLIPS = 2
+DEPTH, DEPTHS = 2, {"layers", "encoder_layers", "decoder_layers", "lstm_layers"}
 
 
 def prepared(trainee: Trainee[Any, Any]) -> list[Batch]:
@@ -74,9 +75,19 @@ def begun(models: dict[str, nn.Module]) -> None:
                 part._pictures = torch.zeros(part.stream.scenes, part.stream.channels, height, width, dtype=torch.uint8, device=CUDA)
 
 
+def shallow(config: Any) -> Any:
+    """`config` with at most two layers wherever it counts layers: those that follow are of the same class."""
+    if isinstance(config, tuple):
+        return tuple(shallow(part) for part in config)
+    if not is_dataclass(config) or isinstance(config, type):
+        return config
+    values = {field.name: getattr(config, field.name) for field in fields(config) if field.init}
+    return replace(config, **{name: min(DEPTH, value) if name in DEPTHS else shallow(value) for name, value in values.items()})
+
+
 def trace_recipe(name: str) -> None:
     """A step of every stage: everything is on the device, and nothing asks for a number."""
-    config = recipes.config(name)
+    config = shallow(recipes.config(name))
     config = replace(config, compile=False, batch_size=CLIPS * config.accumulate, stages=tuple(replace(s, clips=64) for s in config.stages))
     trainee = config.trainee()
     codec = isinstance(config, CodecTraining)

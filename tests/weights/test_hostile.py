@@ -342,14 +342,17 @@ def _with(config: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 @pytest.mark.parametrize("name", ["encodec", "dac", "snac", pytest.param("larp", marks=pytest.mark.slow), "bigvgan"])
 def test_a_config_of_impossible_values_is_refused_before_a_model_is_built(name: str, tmp_path: Path) -> None:
-    """Each value of the config, one after the other, becomes each hostile one: refused in words, or a setting that builds nothing."""
+    """Each value of the config, one after the other, becomes each hostile one: refused in words, or a setting that builds nothing.
+
+    LARP's config is long and what passes builds a network: each value becomes every third, the next value the others.
+    """
     loader = LOADERS[name]
     path = loader.write(tmp_path, loader.state())
     file = tmp_path / "config.json"
     config = json.loads(file.read_text())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for place in _leaves(config):
-        for value in HOSTILE:
+    for number, place in enumerate(_leaves(config)):
+        for value in HOSTILE[number % 3 :: 3] if name == "larp" else HOSTILE:
             file.write_text(json.dumps(_with(config, place, value)))
             begin = time.monotonic()
             try:
