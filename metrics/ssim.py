@@ -19,12 +19,12 @@ def ssim(reference: Tensor, recon: Tensor, data_range: float = 1.0) -> Tensor:
     check_same_shape(reference, recon)
     if min(reference.shape[-2:]) < WINDOW:
         raise ValueError(f"SSIM's window is {WINDOW} pixels wide; the frames are {tuple(reference.shape[-2:])}")
-    clips = [_planes_ssim(a.flatten(0, 1), b.flatten(0, 1), data_range).mean() for a, b in zip(reference, recon, strict=True)]
+    clips = [ssim_maps(a.flatten(0, 1), b.flatten(0, 1), data_range)[0].mean() for a, b in zip(reference, recon, strict=True)]
     return torch.stack(clips)
 
 
-def _planes_ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
-    """SSIM maps (P, H-10, W-10) of planes (P, H, W)."""
+def ssim_maps(a: Tensor, b: Tensor, data_range: float = 1.0) -> tuple[Tensor, Tensor]:
+    """SSIM, and its contrast and structure alone: maps (P, H-10, W-10) of planes (P, H, W), at least 11 pixels a side."""
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     # Centred first: variances as E[x^2] - E[x]^2 lose half of float32's digits where a plane is bright and flat.
     offset_x, offset_y = (planes.float().mean(dim=(-2, -1), keepdim=True) for planes in (a, b))
@@ -34,7 +34,7 @@ def _planes_ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
     squares = mean_x.square() + mean_y.square()
     structure = (2 * (xy - cross) + c2) / (xx_yy - squares + c2)
     true_x, true_y = mean_x + offset_x, mean_y + offset_y
-    return structure * (2 * true_x * true_y + c1) / (true_x.square() + true_y.square() + c1)
+    return structure * (2 * true_x * true_y + c1) / (true_x.square() + true_y.square() + c1), structure
 
 
 def _blur(planes: Tensor) -> Tensor:

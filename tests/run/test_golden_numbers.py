@@ -23,7 +23,16 @@ from avbench.run.identity import LINE_VERSION
 from avbench.types import ClipBatch, Tokens
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "numbers.json"
-ON_REQUEST = ("si_sdr_median", "mel_distance", "stft_distance", "loudness_difference", "coded_bits_per_s")
+ON_REQUEST = (
+    "si_sdr_median",
+    "mel_distance",
+    "stft_distance",
+    "loudness_difference",
+    "coded_bits_per_s",
+    "psnr_frames",
+    "flicker",
+    "ms_ssim",
+)
 METRICS = (*registry.default_metrics(), *ON_REQUEST)
 NOT_WRITTEN = {"fad_vggish"}  # its weights need the open web
 TOKENIZERS = ("identity", "static-frame", "silence", "static-frame+silence", "h264@20k", "h264@1k-opus@6k", "opus@12k")
