@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import soundfile
 import torch
 from tabulate import tabulate
 
@@ -99,12 +100,55 @@ def picture_cases(folder: Path) -> list[Case]:
     ]
 
 
+def wav(path: Path) -> tuple[np.ndarray, int]:
+    """(N,) in [-1, 1], channels averaged, and its rate."""
+    samples, rate = soundfile.read(path, always_2d=True)
+    return samples.mean(1), rate
+
+
+def sound_cases(folder: Path) -> list[Case]:
+    """Figures that authors publish of sounds in their repositories: google/visqol, pranaymanocha/PerceptualAudio, ludlows/PESQ.
+
+    Their .wav files lie in `folder`, CDPAM's as cdpam_ref.wav and cdpam_2.wav. Needs the extras speech and visqol.
+    """
+    from visqol import VisqolApi
+
+    from avbench.metrics.cdpam import cdpam
+    from avbench.metrics.speech import pesq
+    from avbench.metrics.visqol import opinion
+    from avbench.nn.pretrained.cdpam import load
+
+    def heard(reference: str, recon: str) -> float:
+        api = VisqolApi()
+        api.create(mode="audio")
+        (a, _), (b, _) = (wav(folder / f"{name}.wav") for name in (reference, recon))
+        return opinion(api, a, b)
+
+    def apart() -> float:
+        (a, rate), (b, _) = (wav(folder / f"cdpam_{name}.wav") for name in ("ref", "2"))
+        one, two = (torch.from_numpy(x).float()[None, None] for x in (a, b))
+        return cdpam(load(torch.device("cpu")), one, two, rate).item()
+
+    speech = [wav(folder / name)[0] for name in ("speech.wav", "speech_bab_0dB.wav")]
+    google = "google/visqol"
+    return [
+        Case("visqol", "strauss lp35", 1.3889, google, 1e-4, lambda: heard("strauss48_stereo", "strauss48_stereo_lp35")),
+        Case("visqol", "steely lp7", 2.2502, google, 1e-4, lambda: heard("steely48_stereo", "steely48_stereo_lp7")),
+        Case("visqol", "guitar 64k AAC", 4.3497, google, 1e-4, lambda: heard("guitar48_stereo", "guitar48_stereo_64kbps_aac")),
+        Case("visqol", "castanets, itself", 4.7321, google, 1e-4, lambda: heard("castanets48_stereo", "castanets48_stereo")),
+        Case("cdpam", "ref vs 2", 0.1696, "authors' README", 1e-3, apart),
+        Case("pesq", "babble at 0 dB", 1.0832, "package's README", 1e-4, lambda: pesq(speech[0], speech[1])),
+    ]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lpips-pictures", type=Path, help="folder imgs/ of the LPIPS authors' repository, for two more rows")
-    folder = parser.parse_args().lpips_pictures
+    parser.add_argument("--sounds", type=Path, help="folder of the .wav files of `sound_cases`, for six more rows")
+    arguments = parser.parse_args()
+    folder, sounds = arguments.lpips_pictures, arguments.sounds
     rows, wrong = [], 0
-    for case in cases() + (picture_cases(folder) if folder else []):
+    for case in cases() + (picture_cases(folder) if folder else []) + (sound_cases(sounds) if sounds else []):
         ours = case.ours()
         off = abs(ours - case.known) > case.tolerance
         wrong += off

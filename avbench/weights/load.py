@@ -79,6 +79,45 @@ def load_torch(path: Path, sha256: str | None = None, safe_globals: Sequence[Any
         raise AvbenchError(f"{path} refused: {reason[0]}") from error
 
 
+class _OldUnpickler(pickle.Unpickler):
+    """Admits tensors, their storages and plain containers; any other global is refused before it is imported."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known: dict[tuple[str, str], Any] = {
+            ("collections", "OrderedDict"): OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+            ("torch", "FloatStorage"): torch.FloatStorage,
+            ("torch", "LongStorage"): torch.LongStorage,
+        }
+        if (module, name) not in known:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}; only tensors and plain containers are admitted")
+        return known[module, name]
+
+
+class _OldPickle:
+    """What torch.load asks of a module that unpickles."""
+
+    Unpickler = _OldUnpickler
+
+    @staticmethod
+    def load(file: Any, **options: Any) -> Any:
+        return _OldUnpickler(file, **options).load()
+
+
+def load_old_torch(path: Path, sha256: str) -> Any:
+    """A PyTorch file from the years of Python 2, which weights_only=True cannot read. sha256: 64 digits, checked first.
+
+    Raises AvbenchError where it is another file, or asks for more than tensors.
+    """
+    if len(sha256) != 64:
+        raise ValueError("a pickle is only read against a whole sha256")
+    source = io.BytesIO(_read_checked(path, sha256, MAX_PICKLE_BYTES))
+    try:
+        return torch.load(source, map_location="cpu", weights_only=False, pickle_module=_OldPickle)
+    except Exception as error:  # a crafted file can fail in any way; none of them may look like our own bug
+        raise AvbenchError(f"{path} refused: {error}") from error
+
+
 def torch_file(path: Path) -> Path:
     """`path`, if it is an ordinary file, and no archive whose records claim more than it can hold. Raises AvbenchError otherwise."""
     limit = MOST_MEMORY_A_BYTE * _size(path) + SPARE_MEMORY
