@@ -28,7 +28,8 @@ import torch
 from tabulate import tabulate
 
 from avbench.data import splits
-from avbench.tokenizers import h264
+from avbench.tokenizers import video_codec
+from avbench.tokenizers.ycbcr import to_planes
 
 METRICS = ("psnr", "ssim", "lpips", "fvd", "lpips_vgg")
 
@@ -114,7 +115,9 @@ def write_pairs(work: Path, count: int) -> tuple[Path, Path]:
         assert batch.clips.video is not None
         for name, video in zip(batch.clips.ids, batch.clips.video, strict=True):
             pixels = (video * 255).round().to(torch.uint8)
-            coded = h264.decode(h264.encode(h264._to_planes(pixels.numpy()), batch.clips.fps, 38.0))
+            stream = video_codec.encode(video_codec.H264, to_planes(pixels.numpy()), batch.clips.fps, 38.0)
+            assert stream is not None
+            coded = video_codec.decode(video_codec.H264, stream)
             for folder, x in zip(folders, (pixels, coded), strict=True):
                 write_video(folder / f"{name.replace('/', '_')}.mkv", x.permute(0, 2, 3, 1).numpy(), split.protocol.duration_s)
     return folders

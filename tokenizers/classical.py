@@ -1,4 +1,4 @@
-"""Standard codecs at a stated bit rate: H.264 (libx264), Opus (libopus), and both.
+"""Standard codecs at a stated bit rate: H.264, H.265, VP9, AV1 and VVC for pictures, Opus for sound, and H.264 with Opus.
 
 The rate is a promise about the payload of every clip: never above it (unless the codec cannot go so low), and close to it where the
 content can use it. `bits_per_s` measures what was really spent.
@@ -6,6 +6,7 @@ content can use it. `bits_per_s` measures what was really spent.
 
 import re
 from dataclasses import replace
+from typing import ClassVar
 
 import av
 import torch
@@ -13,43 +14,78 @@ import torch
 from avbench.composite import Composite
 from avbench.errors import UsageError
 from avbench.tokenizer import TokenizerInfo, TokenizerOptions
-from avbench.tokenizers import h264, opus
+from avbench.tokenizers import ffmpeg, opus, video_codec
 from avbench.tokenizers.edges import audio_duration, bytes_tokens, channels_of, clip_bytes, need_video, stack, to_uint8, video_duration
+from avbench.tokenizers.video_codec import VideoCodec
 from avbench.types import ClipBatch, Tokens
 
-H264_RATE, OPUS_RATE = "20k", "6k"  # the defaults
+VIDEO_RATE, OPUS_RATE = "20k", "6k"  # the defaults
 MAX_RATE = 100_000_000
-H264_VERSION = 2  # raise it when h264.py's numbers change; 2: integer colour conversion
 _UNITS = {"": 1, "k": 1000, "m": 1_000_000}
 
 
-class H264:
-    """`h264@20k`: libx264 at 20 kbit/s."""
+class Video:
+    """A video codec at a stated rate; which, its subclasses say."""
+
+    codec: ClassVar[VideoCodec]
+    name: ClassVar[str]
 
     def __init__(self, options: TokenizerOptions) -> None:
-        """Variant: the bit rate. Raises UsageError for anything else, or a checkpoint."""
-        rate = _only_variant(options, "h264", H264_RATE)
-        self.bit_rate = parse_rate(rate, "h264@20k")
+        """Variant: the bit rate. Raises UsageError for anything else, or a checkpoint; AvbenchError where the extra `codecs` is missing."""
+        rate = _only_variant(options, self.name, VIDEO_RATE)
+        self.bit_rate = parse_rate(rate, f"{self.name}@{VIDEO_RATE}")
+        encoded_by = f"ffmpeg-{ffmpeg.version(self.codec.title)}-" if self.codec.format else ""
         self.info = TokenizerInfo(
-            name=f"h264@{rate}",
-            revision=f"{H264_VERSION}-libx264-{_library()}-{self.bit_rate}bps",
+            name=f"{self.name}@{rate}",
+            revision=f"{self.codec.version}-{self.codec.library}-{encoded_by}{_library()}-{self.bit_rate}bps",
             modalities=frozenset({"video"}),
             kind="classical",
             entropy_coded=frozenset({"video"}),
         )
 
     def encode(self, batch: ClipBatch) -> Tokens:
-        """Stream "video": bytes of an Annex B stream."""
-        video = need_video(batch, "h264")
+        """Stream "video": bytes of an elementary stream."""
+        video = need_video(batch, self.name)
         duration_s = video_duration(batch, video)
         budget = int(self.bit_rate * duration_s / 8)
-        return bytes_tokens("video", [h264.encode_within(clip, batch.fps, budget) for clip in to_uint8(video)], duration_s)
+        streams = [video_codec.encode_within(self.codec, clip, batch.fps, budget) for clip in to_uint8(video)]
+        return bytes_tokens("video", streams, duration_s)
 
     def decode(self, tokens: Tokens) -> ClipBatch:
         """Video (B, T, 3, H, W). Raises AvbenchError for a damaged stream."""
-        clips = [h264.decode(clip_bytes(tokens, "video", clip)) for clip in range(len(tokens))]
-        video = stack(clips, "h264").to(tokens.codes["video"].device).float() / 255
+        clips = [video_codec.decode(self.codec, clip_bytes(tokens, "video", clip)) for clip in range(len(tokens))]
+        video = stack(clips, self.name).to(tokens.codes["video"].device).float() / 255
         return ClipBatch(video=video, fps=video.shape[1] / tokens.duration_s, sample_rate=0)
+
+
+class H264(Video):
+    """`h264@20k`: libx264 at 20 kbit/s."""
+
+    codec, name = video_codec.H264, "h264"
+
+
+class H265(Video):
+    """`h265@20k`: libx265 at 20 kbit/s."""
+
+    codec, name = video_codec.H265, "h265"
+
+
+class VP9(Video):
+    """`vp9@20k`: libvpx at 20 kbit/s."""
+
+    codec, name = video_codec.VP9, "vp9"
+
+
+class AV1(Video):
+    """`av1@20k`: libaom at 20 kbit/s (extra `codecs`)."""
+
+    codec, name = video_codec.AV1, "av1"
+
+
+class VVC(Video):
+    """`vvc@20k`: vvenc at 20 kbit/s, 4:2:0 (extra `codecs`)."""
+
+    codec, name = video_codec.VVC, "vvc"
 
 
 class Opus:
@@ -89,7 +125,7 @@ class H264Opus(Composite):
 
     def __init__(self, options: TokenizerOptions) -> None:
         """Variants: none, or both bit rates. Raises UsageError for anything else, or a checkpoint."""
-        rates = options.variants or (H264_RATE, OPUS_RATE)
+        rates = options.variants or (VIDEO_RATE, OPUS_RATE)
         if len(rates) != 2:
             raise UsageError(f"h264-opus takes two bit rates or none, not {len(rates)}; for example h264@20k-opus@6k")
         parts = [replace(options, variants=(rate,)) for rate in rates]
@@ -116,5 +152,5 @@ def _only_variant(options: TokenizerOptions, name: str, default: str) -> str:
 
 
 def _library() -> str:
-    """libavcodec's version: its wheel carries libx264 and libopus, whose own versions it does not tell."""
+    """libavcodec's version: its wheel carries libx264, libx265, libvpx and libopus, whose own versions it does not tell."""
     return ".".join(map(str, av.library_versions["libavcodec"]))

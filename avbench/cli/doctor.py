@@ -23,6 +23,7 @@ EXTRAS = {
     "clap": ("transformers", "CLAP score"),
     "visqol": ("visqol", "ViSQOL"),
     "speech": ("pesq", "PESQ, STOI, DNSMOS"),
+    "codecs": ("imageio_ffmpeg", "AV1 and VVC"),
 }
 
 

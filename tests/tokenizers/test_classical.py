@@ -13,8 +13,10 @@ from avbench import registry
 from avbench.errors import AvbenchError, UsageError
 from avbench.metrics.tokens import bits_per_second
 from avbench.run import payload
-from avbench.tokenizers import h264, opus
+from avbench.tokenizers import opus
 from avbench.tokenizers.classical import parse_rate
+from avbench.tokenizers.video_codec import H264, decode, encode, encode_within
+from avbench.tokenizers.ycbcr import to_planes, to_rgb
 from avbench.types import ClipBatch, Protocol, Tokens
 
 NAMES = ("black", "moving squares", "noise")
@@ -95,13 +97,13 @@ def test_every_frame_of_any_size_comes_back_in_order() -> None:
 
 def test_colours_survive_the_conversion_to_a_grey_level_and_a_half() -> None:
     rgb = torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
-    back = h264._to_rgb(h264._to_planes(rgb))
+    back = to_rgb(to_planes(rgb))
     assert abs(back.astype(int) - rgb.astype(int)).max() <= 2
 
 
 def test_grey_is_luma_alone_and_white_is_full_range() -> None:
     white = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8).numpy()
-    assert h264._to_planes(white)[0, :, 0, 0].tolist() == [255, 128, 128]
+    assert to_planes(white)[0, :, 0, 0].tolist() == [255, 128, 128]
 
 
 def test_the_conversion_is_the_exact_one_rounded_halves_to_even() -> None:
@@ -110,7 +112,7 @@ def test_the_conversion_is_the_exact_one_rounded_halves_to_even() -> None:
     random = torch.randint(0, 256, (500, 3), generator=torch.Generator().manual_seed(0))
     primaries = [torch.stack([levels * part for part in parts], 1) for parts in itertools.product((0, 1), repeat=3)]
     colours = torch.cat([random, *primaries])
-    planes = h264._to_planes(colours.to(torch.uint8).numpy()[:, :, None, None])[:, :, 0, 0]
+    planes = to_planes(colours.to(torch.uint8).numpy()[:, :, None, None])[:, :, 0, 0]
     kr, kg, kb = Fraction(2126, 10_000), Fraction(7152, 10_000), Fraction(722, 10_000)
     for (red, green, blue), found in zip(colours.tolist(), planes.tolist(), strict=True):
         luma = kr * red + kg * green + kb * blue
@@ -120,19 +122,19 @@ def test_the_conversion_is_the_exact_one_rounded_halves_to_even() -> None:
 
 def test_the_stream_does_not_depend_on_how_the_pixels_lie_in_memory() -> None:
     frames = torch.randint(0, 256, (4, 3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    expected = h264.encode_within(frames, 4.0, 4000)
+    expected = encode_within(H264, frames, 4.0, 4000)
     for order in ((0, 2, 3, 1), (1, 0, 2, 3), (3, 2, 1, 0)):
         back = [order.index(axis) for axis in range(4)]
         other = frames.permute(order).contiguous().permute(back)
         assert torch.equal(other, frames)
-        assert h264.encode_within(other, 4.0, 4000) == expected
+        assert encode_within(H264, other, 4.0, 4000) == expected
     wide = torch.zeros(8, 3, 64, 200, dtype=torch.uint8)
     wide[::2, :, :, 4:100] = frames
-    assert h264.encode_within(wide[::2, :, :, 4:100], 4.0, 4000) == expected
+    assert encode_within(H264, wide[::2, :, :, 4:100], 4.0, 4000) == expected
 
 
 def test_the_stream_carries_no_encoder_settings(clips: ClipBatch) -> None:
-    data = h264.encode(h264._to_planes((_video()[1] * 255).to(torch.uint8).numpy()), 4.0, 30.0)
+    data = encode(H264, to_planes((_video()[1] * 255).to(torch.uint8).numpy()), 4.0, 30.0)
     assert b"x264" not in data
     assert {unit[0] & 31 for unit in data.split(b"\0\0\1")[1:]} <= {1, 5, 7, 8}
 
@@ -158,9 +160,9 @@ def test_silence_costs_opus_next_to_nothing(clips: ClipBatch) -> None:
 
 def test_a_rate_that_cannot_be_reached_gives_the_smallest_stream(clips: ClipBatch) -> None:
     frames = (_video()[2] * 255).to(torch.uint8)
-    smallest = h264.encode_within(frames, 4.0, 10)
-    assert smallest == h264.encode(h264._to_planes(frames.numpy()), 4.0, h264.WORST_CRF)
-    assert h264.decode(smallest).shape == frames.shape
+    smallest = encode_within(H264, frames, 4.0, 10)
+    assert smallest == encode(H264, to_planes(frames.numpy()), 4.0, H264.worst)
+    assert decode(H264, smallest).shape == frames.shape
 
 
 @pytest.mark.parametrize("cut", [0, 3, 40, -20])
@@ -171,7 +173,7 @@ def test_truncated_payloads_are_refused(clips: ClipBatch, cut: int) -> None:
         opus.decode(audio[:cut], 4.096)
     if cut >= 0:
         with pytest.raises(AvbenchError, match="damaged"):
-            h264.decode(video[:cut])
+            decode(H264, video[:cut])
 
 
 def test_noise_as_a_payload_is_refused_and_nothing_else_happens() -> None:
@@ -179,7 +181,7 @@ def test_noise_as_a_payload_is_refused_and_nothing_else_happens() -> None:
     for _ in range(20):
         data = bytes(torch.randint(0, 256, (2000,), generator=generator).tolist())
         with pytest.raises(AvbenchError):
-            h264.decode(data)
+            decode(H264, data)
         with pytest.raises(AvbenchError):
             opus.decode(data, 4.096)
 
@@ -190,7 +192,7 @@ def test_a_flipped_byte_gives_a_clip_or_an_avbench_error(clips: ClipBatch) -> No
     for position in range(0, len(data), max(1, len(data) // 40)):
         damaged = data[:position] + bytes([data[position] ^ 0x55]) + data[position + 1 :]
         try:
-            assert h264.decode(damaged).shape[1] == 3
+            assert decode(H264, damaged).shape[1] == 3
         except AvbenchError as error:
             assert "H.264" in str(error)  # noqa: PT017 (either outcome is right)
 
