@@ -29,7 +29,7 @@ def test_variants_follow_an_at_sign(name: str, expected: tuple[str, tuple[str, .
 
 def test_an_unknown_tokenizer_gets_a_suggestion() -> None:
     with pytest.raises(UsageError, match='did you mean "h264"'):
-        registry.load_tokenizer("h246")
+        registry.load_tokenizer("h2644")
 
 
 def test_an_unknown_metric_gets_a_suggestion() -> None:
