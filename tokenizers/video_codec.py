@@ -80,7 +80,7 @@ H264 = VideoCodec(
 H265 = VideoCodec(
     title="H.265", library="libx265", encoder="libx265", decoder="hevc", worst=51.0, step=1 / 4,
     options={
-        "preset": "slow", "tune": "psnr",
+        "preset": "veryslow", "tune": "psnr",
         "x265-params": "log-level=none:keyint=-1:scenecut=0:pools=none:frame-threads=1:wpp=0:pmode=0:pme=0:info=0",
     },
     units=Units(byte=0, shift=1, mask=63, left_out=frozenset({35, 39, 40})),
@@ -95,7 +95,7 @@ AV1 = VideoCodec(
 )  # fmt: skip
 VVC = VideoCodec(
     title="VVC", library="libvvenc", encoder="libvvenc", decoder="vvc", quality="qp", worst=63, step=1, format="vvc", pixels=HALF_COLOUR,
-    intra="period", options={"preset": "faster", "qpa": "0", "vvenc-params": "AccessUnitDelimiter=0"},
+    intra="period", options={"preset": "fast", "qpa": "0", "vvenc-params": "AccessUnitDelimiter=0"},
     units=Units(byte=1, shift=3, mask=31, left_out=frozenset({20, 23, 24})),
 )  # fmt: skip
 
