@@ -28,6 +28,8 @@ ON_REQUEST = (
     "mel_distance",
     "stft_distance",
     "loudness_difference",
+    "av_onset_corr",
+    "av_onset_lag",
     "coded_bits_per_s",
     "psnr_frames",
     "flicker",
