@@ -19,7 +19,7 @@ from avbench.types import MetricValue
 DISTRIBUTIONS = frozenset(
     {"fvd", "gfvd", "fad_aisfx", "fad_vggish", "gfad_aisfx", "gfad_vggish", "codebook_use", "codebook_perplexity", "coded_bits_per_s"}
     | {"kvd", "kad_aisfx", "kad_vggish", "fvd_inf", "fad_aisfx_inf", "fad_vggish_inf"}
-    | {"density_i3d", "coverage_i3d", "density_aisfx", "coverage_aisfx"}
+    | {"density_i3d", "coverage_i3d", "density_aisfx", "coverage_aisfx", "fmd", "gfmd"}
     | {"si_sdr_median"}
 )
 NO_FEATURES = "cannot be recomputed: no features"
