@@ -3,7 +3,7 @@
 As FVMD (Liu et al. 2024, "Fréchet video motion distance", arXiv 2407.16124): velocities and accelerations of points, histogrammed by
 direction and weighted by length, Fréchet distance between the clips' histograms. FVMD tracks points with PIPs++, whose weights come from
 the open web; here each pixel's velocity is its optical flow (OpenCV's Farneback, as AV-Align uses it), so it sees no motion beyond a
-frame and values do not compare with FVMD's. Static clips are far from moving ones: FVD, which mostly sees appearance, may hardly tell.
+frame and values do not compare with FVMD's. A still clip is further from moving ones, beside a blurred one, than FVD puts it.
 B clips, T frames, G x G cells.
 """
 
