@@ -22,7 +22,7 @@ source scripts/gpu_machine.sh
 
 # Folders that stay on the disk and do not travel; nothing of a training reads them. Every tokenizer's weights are among them.
 mapfile -t WEIGHTS < <(git ls-files 'tokenizers/*/checkpoint/*' 'tokenizers/*/generator/*' | sed 's:/[^/]*$::' | sort -u)
-STAYS=("${WEIGHTS[@]}" runs results leaderboards docs)
+STAYS=("${WEIGHTS[@]}" runs results leaderboards docs metrics/features/arcade-train)
 # What the GPU machine's image lacks. PyAV is 36 MB; no training imports it (tests/train/test_imports.py).
 WHEELS=(ale-py==0.12.1 lpips==0.1.4 librosa==0.11.0 auraloss soxr soundfile audioread pooch decorator platformdirs cffi pycparser)
 
