@@ -24,7 +24,7 @@ run: install
 
 # A process of one thread for every core; a file's tests stay in one of them, so that what they share is made once.
 test: install
-	$(BIN)/avbench weights pull i3d-k400 alexnet vgg16 aisfx hifigan-universal dnsmos plcmos
+	$(BIN)/avbench weights pull i3d-k400 alexnet vgg16 aisfx hifigan-universal dists dnsmos plcmos
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Chromium for the tests of the report, into the system: Debian or Ubuntu, as root. Without it they are skipped.
