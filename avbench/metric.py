@@ -54,6 +54,7 @@ class MetricInfo:
     tolerance: float = 1e-3  # how far from a stored number the same clips' may be: relative, absolute below 1 (docs/trust.md)
     weights: tuple[str, ...] = ()  # of the catalog (`avbench list weights`): what the constructor raises MetricUnavailable without
     extra: str = ""  # of pyproject.toml, likewise
+    modules: tuple[str, ...] = ()  # of the extra's, those that are imported; none: all
     memory_bytes: int = 0  # of a large network that the object holds: such metrics take turns where memory is short
 
 

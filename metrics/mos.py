@@ -99,6 +99,7 @@ def _info(name: str, network: str, protocol: str) -> MetricInfo:
         sets=frozenset({"speech"}),
         weights=(network,),
         extra="speech",
+        modules=("onnxruntime",),
         protocol=(
             f"{protocol} (weights {(weights.CATALOG[network].sha256 or '')[:8]}, onnxruntime) of the reconstruction alone, "
             "16 kHz mono (channels averaged, torchaudio resample); mean over clips"

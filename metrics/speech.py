@@ -86,7 +86,7 @@ class _Speech(PerClipMetric):
 _AT_16_KHZ = "at 16 kHz mono (channels averaged, torchaudio resample); mean over clips"
 
 
-def _info(name: str, protocol: str) -> MetricInfo:
+def _info(name: str, package: str, protocol: str) -> MetricInfo:
     return MetricInfo(
         name=name,
         unit="",
@@ -96,6 +96,7 @@ def _info(name: str, protocol: str) -> MetricInfo:
         default=False,
         sets=frozenset({"speech"}),
         extra="speech",
+        modules=(package,),
         protocol=f"{protocol}, {_AT_16_KHZ}",
     )
 
@@ -104,7 +105,9 @@ class Pesq(_Speech):
     """Wide-band PESQ of speech, by the ITU's code; 1.04 to 4.64."""
 
     package = "pesq"
-    info = _info("pesq", "PESQ, ITU-T P.862.2 wide band (package pesq), both clips over their common peak, silent reconstruction 1.04")
+    info = _info(
+        "pesq", package, "PESQ, ITU-T P.862.2 wide band (package pesq), both clips over their common peak, silent reconstruction 1.04"
+    )
 
     def measure(self, reference: np.ndarray, recon: np.ndarray) -> float:
         return pesq(reference, recon)
@@ -114,7 +117,7 @@ class Stoi(_Speech):
     """Short-time objective intelligibility of speech, up to 1."""
 
     package = "pystoi"
-    info = _info("stoi", "STOI (Taal et al. 2011, package pystoi)")
+    info = _info("stoi", package, "STOI (Taal et al. 2011, package pystoi)")
 
     def measure(self, reference: np.ndarray, recon: np.ndarray) -> float:
         return stoi(reference, recon, extended=False)
@@ -124,7 +127,7 @@ class Estoi(_Speech):
     """Extended STOI of speech, which also hears modulated noise; up to 1."""
 
     package = "pystoi"
-    info = _info("estoi", "ESTOI (Jensen & Taal 2016, package pystoi)")
+    info = _info("estoi", package, "ESTOI (Jensen & Taal 2016, package pystoi)")
 
     def measure(self, reference: np.ndarray, recon: np.ndarray) -> float:
         return stoi(reference, recon, extended=True)

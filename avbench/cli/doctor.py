@@ -14,17 +14,17 @@ from avbench.errors import AvbenchError
 from avbench.paths import cache_root, data_root
 from avbench.run import manifest
 
-# extra -> (module it brings, what it is for)
+# extra -> (modules it brings, what it is for)
 EXTRAS = {
-    "train": ("accelerate", "training"),
-    "encodec": ("transformers", "EnCodec"),
-    "dac": ("transformers", "Descript Audio Codec"),
-    "snac": ("snac", "SNAC"),
-    "clap": ("transformers", "CLAP score"),
-    "visqol": ("visqol", "ViSQOL"),
-    "speech": ("pesq", "PESQ, STOI, DNSMOS"),
-    "codecs": ("imageio_ffmpeg", "AV1 and VVC"),
-    "vmaf": ("imageio_ffmpeg", "VMAF"),
+    "train": (("accelerate",), "training"),
+    "encodec": (("transformers",), "EnCodec"),
+    "dac": (("transformers",), "Descript Audio Codec"),
+    "snac": (("snac",), "SNAC"),
+    "clap": (("transformers",), "CLAP score"),
+    "visqol": (("visqol",), "ViSQOL"),
+    "speech": (("pesq", "pystoi", "onnxruntime"), "PESQ, STOI, DNSMOS"),
+    "codecs": (("imageio_ffmpeg",), "AV1 and VVC"),
+    "vmaf": (("imageio_ffmpeg",), "VMAF"),
 }
 
 
@@ -89,10 +89,10 @@ def _extras() -> Iterator[Line]:
         yield Line(what=f"extra {extra}", good=not cure, detail=purpose, cure=cure or "")
 
 
-def extra_lacks(extra: str) -> str | None:
-    """The command that gets an extra of ours; None where it is here."""
-    module, _ = EXTRAS[extra]
-    return None if importlib.util.find_spec(module) is not None else f"pip install 'avbench[{extra}]'"
+def extra_lacks(extra: str, modules: tuple[str, ...] = ()) -> str | None:
+    """The command that gets an extra of ours; None where it is here. modules: those of it that are needed; none: all."""
+    missing = [module for module in modules or EXTRAS[extra][0] if importlib.util.find_spec(module) is None]
+    return f"pip install 'avbench[{extra}]'" if missing else None
 
 
 def _data() -> Iterator[Line]:

@@ -39,7 +39,7 @@ def _lines(plugin: registry.Plugin) -> Iterator[str]:
 
 def lacks(info: MetricInfo) -> list[str]:
     """What gets the parts of a metric that are not on this machine; empty where it can run here."""
-    extra = [extra_lacks(info.extra)] if info.extra else []
+    extra = [extra_lacks(info.extra, info.modules)] if info.extra else []
     return [cure for cure in (*extra, weights.lacks(info.weights)) if cure]
 
 
