@@ -80,15 +80,10 @@ _HOW = (
 )
 
 
-class AvOnsetCorrelation(PerClipMetric):
-    """How well sounds' onsets go with motion, in step: a correlation.
-
-    Best is the reference's own, that of `identity`: sounds without motion and motion without sound are in real clips too.
-    """
-
-    info = MetricInfo(
-        name="av_onset_corr",
-        unit="",
+def _info(name: str, unit: str, protocol: str) -> MetricInfo:
+    return MetricInfo(
+        name=name,
+        unit=unit,
         higher_is_better=None,
         best_is_reference=True,
         needs=frozenset({"video", "audio"}),
@@ -96,8 +91,17 @@ class AvOnsetCorrelation(PerClipMetric):
         default=False,
         tasks=RECONSTRUCTION | GENERATION,
         sets=frozenset({"v2a"}),
-        protocol=f"correlation at lag 0: {_HOW}",
+        protocol=f"{protocol}: {_HOW}",
     )
+
+
+class AvOnsetCorrelation(PerClipMetric):
+    """How well sounds' onsets go with motion, in step: a correlation.
+
+    Best is the reference's own, that of `identity`: sounds without motion and motion without sound are in real clips too.
+    """
+
+    info = _info("av_onset_corr", "", "correlation at lag 0")
 
     def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
         return _of(reference, recon)[:, len(LAGS) // 2]
@@ -109,18 +113,7 @@ class AvOnsetLag(PerClipMetric):
     Best is the reference's own, that of `identity`: of unrelated sound and motion the best lag is anywhere.
     """
 
-    info = MetricInfo(
-        name="av_onset_lag",
-        unit="s",
-        higher_is_better=None,
-        best_is_reference=True,
-        needs=frozenset({"video", "audio"}),
-        per_clip=True,
-        default=False,
-        tasks=RECONSTRUCTION | GENERATION,
-        sets=frozenset({"v2a"}),
-        protocol=f"|lag| of the highest correlation, within {MAX_LAG_S:g} s, the smallest of equal ones: {_HOW}",
-    )
+    info = _info("av_onset_lag", "s", f"|lag| of the highest correlation, within {MAX_LAG_S:g} s, the smallest of equal ones")
 
     def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
         return best_lag(_of(reference, recon)).abs()

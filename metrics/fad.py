@@ -13,7 +13,7 @@ from torch import Tensor
 from avbench import weights
 from avbench.metric import DistributionMetric, MetricInfo, MetricOptions, of_generated
 from avbench.metrics.features import vggish
-from avbench.metrics.features.cache import cached_features, features_of
+from avbench.metrics.features.cache import side_features
 from avbench.metrics.frechet import DDOF, frechet_from_features
 from avbench.nn.pretrained import aisfx
 from avbench.types import ClipBatch
@@ -40,17 +40,17 @@ class _Fad(DistributionMetric):
 
     def features(self, clips: ClipBatch, *, reference: bool) -> Tensor:
         assert clips.audio is not None
-        audio, sample_rate = clips.audio, clips.sample_rate
-        if not reference:
-            return features_of(audio, self.key, lambda content: self.embed(content.to(self.device), sample_rate))
-        ids = clips.ids or ("",) * len(clips)  # equal ids: the cache declines to keep them
-        return cached_features(self.cache, self.key, ids, lambda missing: self.embed(audio[missing].to(self.device), sample_rate))
+
+        def extract(audio: Tensor) -> Tensor:
+            return self.embed(audio.to(self.device), clips.sample_rate)
+
+        return side_features(clips, clips.audio, self.key, extract, cache=self.cache, reference=reference)
 
     def distance(self, reference: np.ndarray, recon: np.ndarray) -> float:
         return fad(reference, recon)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Embedding:
     """What a Fréchet audio distance looks through, in words."""
 

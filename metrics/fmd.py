@@ -15,7 +15,7 @@ from torch import Tensor
 
 from avbench.metric import DistributionMetric, MetricInfo, MetricOptions, of_generated
 from avbench.metrics.av_align import gray_frames
-from avbench.metrics.features.cache import cached_features, features_of
+from avbench.metrics.features.cache import side_features
 from avbench.metrics.frechet import DDOF, frechet_from_features
 from avbench.types import ClipBatch
 
@@ -67,6 +67,10 @@ def _histogram(vectors: np.ndarray) -> np.ndarray:
     return counts / np.repeat(np.maximum(pixels, 1), DIRECTIONS)
 
 
+def _of_video(video: Tensor) -> Tensor:
+    return motion_features(video.clamp(0, 1))
+
+
 class Fmd(DistributionMetric):
     """Fréchet distance of motion: histograms of optical flow and its change."""
 
@@ -91,11 +95,7 @@ class Fmd(DistributionMetric):
 
     def features(self, clips: ClipBatch, *, reference: bool) -> Tensor:
         assert clips.video is not None
-        video = clips.video
-        if not reference:
-            return features_of(video, KEY, lambda content: motion_features(content.clamp(0, 1)))
-        ids = clips.ids or ("",) * len(clips)  # equal ids: the cache declines to keep them
-        return cached_features(self.cache, KEY, ids, lambda missing: motion_features(video[missing]))
+        return side_features(clips, clips.video, KEY, _of_video, cache=self.cache, reference=reference)
 
     def distance(self, reference: np.ndarray, recon: np.ndarray) -> float:
         return frechet_from_features(reference, recon)

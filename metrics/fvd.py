@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avbench import weights
 from avbench.metric import DistributionMetric, MetricInfo, MetricOptions, of_generated
-from avbench.metrics.features.cache import cached_features, features_of
+from avbench.metrics.features.cache import side_features
 from avbench.metrics.frechet import DDOF, frechet_from_features
 from avbench.nn.pretrained import i3d
 from avbench.types import ClipBatch
@@ -52,11 +52,10 @@ class Fvd(DistributionMetric):
 
     def features(self, clips: ClipBatch, *, reference: bool) -> Tensor:
         assert clips.video is not None
-        video = clips.video
-        if not reference:  # clamped as any player would show it
-            return features_of(video, KEY, lambda content: i3d.logits(self.model, content.to(self.device).clamp(0, 1)))
-        ids = clips.ids or ("",) * len(clips)  # equal ids: the cache declines to keep them
-        return cached_features(self.cache, KEY, ids, lambda missing: i3d.logits(self.model, video[missing]))
+        return side_features(clips, clips.video, KEY, self._logits, cache=self.cache, reference=reference)
+
+    def _logits(self, video: Tensor) -> Tensor:
+        return i3d.logits(self.model, video.to(self.device).clamp(0, 1))  # clamped as any player would show it
 
     def distance(self, reference: np.ndarray, recon: np.ndarray) -> float:
         return frechet_from_features(reference, recon)

@@ -6,11 +6,9 @@ as a window of that size in such a picture. An exact copy has 97.43 in frames wi
 a clip counts as without motion. `vmaf_neg` has limits on what a sharpening or contrast filter may gain.
 """
 
-import importlib.util
 import json
-import subprocess
-import sys
 import tempfile
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avbench import ffmpeg
 from avbench.errors import AvbenchError
 from avbench.files import read_bytes
 from avbench.metric import MetricInfo, MetricUnavailable, PerClipMetric
@@ -29,7 +28,6 @@ MIN_SIDE = 32  # libvmaf 3 is killed by its own memory access at 16
 LUMA = (0.2126, 0.7152, 0.0722)  # BT.709
 GREY = 128  # chroma, which these models do not look at
 SECONDS, SECONDS_A_FRAME = 60, 5  # before a process is ended
-MAX_MEMORY, MAX_FILE = 8 * 2**30, 64 * 2**20  # bytes, of the process and of its log
 
 
 def vmaf(reference: Tensor, recon: Tensor, model: str = MODELS["vmaf"]) -> Tensor:
@@ -62,36 +60,15 @@ def _frames(reference: np.ndarray, recon: np.ndarray, model: str) -> list[float]
         size = f"{reference.shape[2]}x{reference.shape[1]}"
         raw = ["-f", "rawvideo", "-pixel_format", "yuv444p", "-video_size", size, "-framerate", "25", "-i"]
         graph = f"[0:v][1:v]libvmaf=model=version={model}:log_fmt=json:log_path=log.json:n_threads=1"
-        command = [ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin", *raw, "recon.yuv", *raw, "reference.yuv"]
-        _limited([*command, "-filter_complex", graph, "-f", "null", "-"], folder, SECONDS + SECONDS_A_FRAME * len(reference))
+        arguments = [*raw, "recon.yuv", *raw, "reference.yuv", "-filter_complex", graph, "-f", "null", "-"]
+        ffmpeg.run(arguments, folder=folder, seconds=SECONDS + SECONDS_A_FRAME * len(reference))
         return _scores(folder / "log.json", len(reference))
-
-
-def _limited(command: list[str], folder: Path, seconds: float) -> None:
-    """Run a command in `folder`. Raises AvbenchError where it fails, or takes longer."""
-    errors = folder / "errors.txt"
-    with errors.open("wb") as stderr, subprocess.Popen(
-        command, cwd=folder, env={}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr
-    ) as process:  # fmt: skip
-        if sys.platform == "linux":
-            import resource
-
-            for kind, most in {resource.RLIMIT_AS: MAX_MEMORY, resource.RLIMIT_FSIZE: MAX_FILE}.items():
-                resource.prlimit(process.pid, kind, (most, most))
-        try:
-            status = process.wait(seconds)
-        except subprocess.TimeoutExpired as error:
-            process.kill()
-            raise AvbenchError(f"FFmpeg's libvmaf did not finish within {seconds:g} s") from error
-    if status:
-        told = " ".join(read_bytes(errors, MAX_FILE).decode(errors="replace").split())[-300:]
-        raise AvbenchError(f"FFmpeg's libvmaf ended with status {status}: {told or 'it said nothing'}")
 
 
 def _scores(log: Path, num_frames: int) -> list[float]:
     """The VMAF of each frame. Raises AvbenchError for a log that tells of another number of frames."""
     try:
-        scores = [float(frame["metrics"]["vmaf"]) for frame in json.loads(read_bytes(log, MAX_FILE))["frames"]]
+        scores = [float(frame["metrics"]["vmaf"]) for frame in json.loads(read_bytes(log, ffmpeg.MAX_FILE))["frames"]]
     except (ValueError, KeyError, TypeError) as error:
         raise AvbenchError(f"FFmpeg's libvmaf wrote a log without scores: {error}") from error
     if len(scores) != num_frames:
@@ -100,21 +77,19 @@ def _scores(log: Path, num_frames: int) -> list[float]:
 
 
 @lru_cache(maxsize=1)
-def ffmpeg() -> str:
-    """The FFmpeg that imageio-ffmpeg brings. Raises MetricUnavailable where there is none, or it has no libvmaf."""
-    if importlib.util.find_spec("imageio_ffmpeg") is None:
+def version() -> str:
+    """Of an FFmpeg that has libvmaf. Raises MetricUnavailable where there is none."""
+    if not ffmpeg.is_here():
         raise MetricUnavailable("the package imageio-ffmpeg is not installed; run `pip install 'avbench[vmaf]'`")
-    import imageio_ffmpeg  # type: ignore[import-not-found]  # an extra
-
     try:
-        path = str(imageio_ffmpeg.get_ffmpeg_exe())
-        asked = [path, "-hide_banner", "-h", "filter=libvmaf"]
-        told = subprocess.run(asked, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False).stdout
-    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
-        raise MetricUnavailable(f"imageio-ffmpeg's FFmpeg cannot be run: {error}; run `pip install 'avbench[vmaf]'`") from error
+        told = ffmpeg.run(["-h", "filter=libvmaf"], seconds=SECONDS)
+    except AvbenchError as error:
+        raise MetricUnavailable(f"{error}; run `pip install 'avbench[vmaf]'`") from error
     if b"libvmaf AVOptions" not in told:
-        raise MetricUnavailable(f"{path} was built without libvmaf; unset IMAGEIO_FFMPEG_EXE, or run `pip install 'avbench[vmaf]'`")
-    return path
+        raise MetricUnavailable(
+            f"{ffmpeg.program()} was built without libvmaf; unset IMAGEIO_FFMPEG_EXE, or run `pip install 'avbench[vmaf]'`"
+        )
+    return ffmpeg.version()
 
 
 def _info(name: str) -> MetricInfo:
@@ -139,7 +114,7 @@ class Vmaf(PerClipMetric):
 
     def __init__(self) -> None:
         """Raises MetricUnavailable without FFmpeg."""
-        ffmpeg()
+        self.info = replace(self.info, protocol=f"{self.info.protocol}; FFmpeg {version()}")
 
     def update(self, reference: ClipBatch, recon: ClipBatch, tokens: Tokens) -> Tensor:
         return vmaf(*clip_videos(reference, recon), MODELS[self.info.name])

@@ -224,7 +224,6 @@ KNOWN = {
     ("avbench/data/vggsound.py", "_fields"): "read_list asks `is_file`",
     ("avbench/data/shards.py", ""): "writes; reads with `open_regular`",
     ("metrics/features/cache.py", "_read"): "bytes in memory",
-    ("metrics/vmaf.py", "_limited"): "writes; reads with `read_bytes`",
     ("tokenizers/avtok/scene.py", "unpack"): "bytes in memory",
     ("tokenizers/opus.py", ""): "a codec, no file",
 }

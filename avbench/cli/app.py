@@ -88,7 +88,7 @@ def _fail(message: str, code: int) -> int:
 @click.option("--tokenizer", help='A name, "name@variant", "A+B", path/to/file.py:Class; of real clips: real, shuffled, copy-train.')
 @click.option("--split", help="arcade-mini, vggsound-test, folder:PATH, ...")
 @click.option("--task", default=DEFAULT_TASK, show_default=True, help="a2v, v2a, av: generate (below); avbench list tasks.")
-@click.option("--metrics", default="", help="Comma-separated: names; sets: speech, perceptual, v2a, all.  [default: what suits]")
+@click.option("--metrics", default="", help="Comma-separated names, of sets too (avbench list metrics).  [default: what suits]")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N clips: a row of its own group.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)

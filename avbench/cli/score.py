@@ -20,7 +20,7 @@ from avbench.types import DEFAULT_TASK
 @click.option("--only", type=click.Choice(["video", "audio"]), help="Score this alone; default: what both sides have.")
 @click.option("--fps", type=float, help="Of folders of PNGs.")
 @click.option("--unpaired", is_flag=True, help="Compare two sets, of whatever size: FVD, FAD and their like alone.")
-@click.option("--metrics", default="", help="Comma-separated: names; sets: speech, perceptual, v2a, all.  [default: what suits]")
+@click.option("--metrics", default="", help="Comma-separated names, of sets too (avbench list metrics).  [default: what suits]")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N references: a row of its own group.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from avbench.files import atomic, open_regular
+from avbench.types import ClipBatch
 
 DIGEST_BYTES = 32
 MAX_FILE_BYTES = 64 << 20
@@ -39,6 +40,19 @@ def cached_features(cache: Path | None, key: str, ids: tuple[str, ...], extract:
             _write(files[position], features)
             kept[position] = features
     return torch.from_numpy(np.stack([features for features in kept if features is not None]))
+
+
+def side_features(
+    clips: ClipBatch, content: Tensor, key: str, extract: Callable[[Tensor], Tensor], *, cache: Path | None, reference: bool
+) -> Tensor:
+    """`extract(content)` (B, ...) on the CPU, of one side of a distance; content: the clips' video or audio.
+
+    The reference's are kept in `cache` by the clips' ids, the other side's last batch in memory.
+    """
+    if not reference:
+        return features_of(content, key, extract)
+    ids = clips.ids or ("",) * len(clips)  # equal ids: the cache declines to keep them
+    return cached_features(cache, key, ids, lambda missing: extract(content[missing]))
 
 
 def _folder_name(key: str) -> str:

@@ -17,7 +17,7 @@ from avbench.data.batches import read_batch
 from avbench.errors import AvbenchError
 from avbench.metric import MetricOptions
 from avbench.metrics.fad import FadAisfx
-from avbench.metrics.features.cache import cached_features, features_of
+from avbench.metrics.features.cache import cached_features, side_features
 from avbench.metrics.features.training_clips import tracked
 from avbench.metrics.fvd import KEY
 from avbench.nn.pretrained import aisfx, i3d
@@ -50,15 +50,17 @@ class Frozen:
 
     def of(self, clips: ClipBatch) -> Tensor:
         """(B, D) float32 on the CPU. The last batch's are kept: several metrics ask for the same clips one after another."""
-        return _vector(features_of(self._content(clips), KEYS[self.modality], lambda content: self.extract(content, clips.sample_rate)))
+        return self._side(clips, reference=False)
 
     def of_reference(self, clips: ClipBatch) -> Tensor:
         """(B, D) float32 on the CPU; kept in the split's cache of reference features."""
-        content = self._content(clips)
-        ids = clips.ids or ("",) * len(clips)  # equal ids: the cache declines to keep them
-        return _vector(
-            cached_features(self.cache, KEYS[self.modality], ids, lambda missing: self.extract(content[missing], clips.sample_rate))
-        )
+        return self._side(clips, reference=True)
+
+    def _side(self, clips: ClipBatch, *, reference: bool) -> Tensor:
+        def extract(content: Tensor) -> Tensor:
+            return self.extract(content, clips.sample_rate)
+
+        return _vector(side_features(clips, self._content(clips), KEYS[self.modality], extract, cache=self.cache, reference=reference))
 
     def of_split(self, split: splits.Split) -> np.ndarray:
         """(N, D) of all clips of `split`. Each part is kept when it is made, and the clips of a part that is kept are not read.

@@ -63,7 +63,7 @@ def test_a_run_of_seconds_goes_through_all_stages_to_the_end_of_their_rates(tmp_
     last = {line["stage"]: line for line in lines}
     assert list(last) == ["video", "audio", "decode"]
     steps = Counter(line["stage"] for line in lines)
-    assert all(line["rate"] < 0.1 for line in last.values() if steps[line["stage"]] >= 10)  # a busy machine takes a stage in a step or two
+    assert all(line["rate"] < 0.1 for line in last.values() if steps[line["stage"]] >= 6)  # a busy machine takes a stage in a step or two
     assert done.clips_seen == lines[-1]["clips_seen"] == 2 * lines[-1]["step"]
     assert told.exports[-1] == "decode"
     assert {"video", "audio", "decode"} == set(told.stages)
